@@ -1,0 +1,18 @@
+//! The vocabulary that every part of Margay shares: addresses, AS numbers, time as a value, prefix maps, and the
+//! routes that the speaker and felix hand to each other. Pure data, no IO.
+
+mod asn;
+mod cidr;
+mod mac;
+mod prefix_map;
+mod route;
+mod time;
+
+pub use asn::{Asn, AsnError};
+pub use cidr::{Cidr, CidrError, Family};
+pub use mac::{Mac, MacError};
+pub use prefix_map::PrefixMap;
+pub use route::{
+    BestRoute, FibBatch, FibChange, FromFelix, LinkState, LocalRoute, LocalRouteChange, LocalRouteSource, NextHop,
+};
+pub use time::{Instant, Now};
