@@ -1,0 +1,6 @@
+#![allow(clippy::unwrap_used)]
+
+mod bench;
+mod bgp;
+mod drift;
+mod local;
