@@ -1,0 +1,309 @@
+use std::borrow::Borrow;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use margay_net::{Asn, Family};
+use serde::{Serialize, Serializer};
+
+use crate::policy::{ExportPolicy, ImportPolicy};
+
+/// The name by which a peer is configured, shown and logged; cheap to clone.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PeerName(Arc<str>);
+
+impl PeerName {
+    /// Names a peer.
+    pub fn new(name: impl Into<Arc<str>>) -> PeerName {
+        PeerName(name.into())
+    }
+
+    /// Returns the name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<&str> for PeerName {
+    fn from(name: &str) -> PeerName {
+        PeerName(name.into())
+    }
+}
+
+impl Borrow<str> for PeerName {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for PeerName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Serialize for PeerName {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+/// A TCP-MD5 key (RFC 2385) that neither prints nor serializes.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(Arc<str>);
+
+impl Secret {
+    /// Wraps a key.
+    pub fn new(key: impl Into<Arc<str>>) -> Secret {
+        Secret(key.into())
+    }
+
+    /// Returns the key itself, for the socket option.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(***)")
+    }
+}
+
+/// How the speaker treats several equally good paths, by the kind of session the best one came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Multipath {
+    /// Most next hops of a route whose best path is eBGP; 1 turns multipath off, as does 0.
+    pub ebgp: usize,
+    /// Most next hops of a route whose best path is iBGP.
+    pub ibgp: usize,
+    /// Whether AS paths of equal length may differ in content.
+    pub relax_as_path_content: bool,
+}
+
+impl Default for Multipath {
+    fn default() -> Multipath {
+        Multipath { ebgp: 16, ibgp: 16, relax_as_path_content: true }
+    }
+}
+
+/// Graceful restart (RFC 4724), for the whole speaker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GracefulRestartConfig {
+    /// How long peers should keep our routes while we are away; announced in whole seconds, at most 4095.
+    pub restart_time: Duration,
+    /// How long after a restart route selection waits for End-of-RIB at most (Selection_Deferral_Timer).
+    pub deferral_time: Duration,
+    /// How long stale routes are kept at most once a restarting peer is established again.
+    pub stale_time: Duration,
+}
+
+impl Default for GracefulRestartConfig {
+    fn default() -> GracefulRestartConfig {
+        GracefulRestartConfig {
+            restart_time: Duration::from_secs(120),
+            deferral_time: Duration::from_secs(60),
+            stale_time: Duration::from_secs(360),
+        }
+    }
+}
+
+/// Everything that is configured.
+///
+/// It is applied by difference: an unchanged peer keeps its session, a changed policy is evaluated anew on the
+/// running session, and what is part of the session (see [`PeerConfig`]) resets that peer alone. A change of `asn`,
+/// `router_id` or `graceful_restart` resets every session it concerns.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SpeakerConfig {
+    /// The own AS number, not 0.
+    pub asn: Asn,
+    /// The BGP identifier (RFC 6286), unique within the AS and not 0.0.0.0.
+    pub router_id: Ipv4Addr,
+    /// The port that the shell listens on.
+    pub listen_port: u16,
+    /// No two may have the same address.
+    pub peers: BTreeMap<PeerName, PeerConfig>,
+    pub multipath: Multipath,
+    /// Absent: neither announced nor honoured.
+    pub graceful_restart: Option<GracefulRestartConfig>,
+    /// The cluster of this route reflector (RFC 4456); the router id where absent.
+    pub cluster_id: Option<Ipv4Addr>,
+}
+
+impl SpeakerConfig {
+    /// Makes a configuration without peers that listens on port 179, with graceful restart's defaults.
+    pub fn new(asn: Asn, router_id: Ipv4Addr) -> SpeakerConfig {
+        SpeakerConfig {
+            asn,
+            router_id,
+            listen_port: 179,
+            peers: BTreeMap::new(),
+            multipath: Multipath::default(),
+            graceful_restart: Some(GracefulRestartConfig::default()),
+            cluster_id: None,
+        }
+    }
+}
+
+/// What NEXT_HOP is announced to a peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize)]
+pub enum NextHopMode {
+    /// To an eBGP peer the session's own address; to an iBGP peer its own address for local routes, and the next hop
+    /// as received for learned ones (RFC 4271 section 5.1.3; BIRD's and Calico's default).
+    #[default]
+    Auto,
+    /// The session's own address always.
+    SelfAddress,
+    /// The next hop as received always; local routes have the session's own address.
+    Keep,
+}
+
+/// One peer.
+///
+/// A change of `export`, `import`, `description`, `allow_own_as`, `next_hop`, `connect_retry` or `passive` keeps the
+/// session; any other one resets it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PeerConfig {
+    /// The peer's address: where we connect to, and by which its connections are known.
+    pub remote: IpAddr,
+    /// The port to connect to.
+    pub remote_port: u16,
+    /// The peer's AS number. The session is internal where it is the one that the peer sees as ours.
+    pub asn: Asn,
+    /// The AS number that this peer sees instead of the speaker's own.
+    pub local_asn: Option<Asn>,
+    /// The address to connect from; connections accepted on another one are refused.
+    pub source: Option<IpAddr>,
+    /// The interface of a link-local `remote`.
+    pub interface: Option<String>,
+    /// Whether the speaker only waits for the peer's connection.
+    pub passive: bool,
+    /// The offered hold time in whole seconds: 0 (never expires) or at least 3.
+    pub hold_time: Duration,
+    /// The keepalive interval; a third of the negotiated hold time where absent.
+    pub keepalive: Option<Duration>,
+    /// The longest wait between two attempts to connect; the first ones follow quickly.
+    pub connect_retry: Duration,
+    /// Address families to offer; empty: the family of `remote`.
+    pub families: BTreeSet<Family>,
+    /// How often the local AS number may occur in a received AS_PATH.
+    pub allow_own_as: u8,
+    pub next_hop: NextHopMode,
+    /// GTSM (RFC 5082): the number of hops the peer may be away. Packets are sent with TTL 255, and those that
+    /// arrive with less than 255 - hops + 1 are dropped by the kernel.
+    pub ttl_security: Option<u8>,
+    /// Whether an eBGP peer may be more than one hop away.
+    pub multihop: bool,
+    pub password: Option<Secret>,
+    /// Whether routes of internal peers are reflected to this internal one, and its routes to them (RFC 4456).
+    pub route_reflector_client: bool,
+    /// Whether graceful restart is announced to and honoured for this peer, where the speaker has it at all.
+    pub graceful_restart: bool,
+    /// Announced instead of the speaker's restart time.
+    pub restart_time: Option<Duration>,
+    /// Where false, there is no session, and the peer's connections are refused.
+    pub admin_up: bool,
+    pub description: Option<String>,
+    pub export: ExportPolicy,
+    pub import: ImportPolicy,
+}
+
+impl PeerConfig {
+    /// Makes a single-hop peer with the customary timers (hold 90 s), that accepts and announces everything.
+    pub fn new(remote: IpAddr, asn: Asn) -> PeerConfig {
+        PeerConfig {
+            remote,
+            remote_port: 179,
+            asn,
+            local_asn: None,
+            source: None,
+            interface: None,
+            passive: false,
+            hold_time: Duration::from_secs(90),
+            keepalive: None,
+            connect_retry: Duration::from_secs(30),
+            families: BTreeSet::new(),
+            allow_own_as: 0,
+            next_hop: NextHopMode::Auto,
+            ttl_security: None,
+            multihop: false,
+            password: None,
+            route_reflector_client: false,
+            graceful_restart: true,
+            restart_time: None,
+            admin_up: true,
+            description: None,
+            export: ExportPolicy::accept_all(),
+            import: ImportPolicy::accept_all(),
+        }
+    }
+
+    /// Returns the families that the session offers.
+    pub fn offered_families(&self) -> BTreeSet<Family> {
+        if self.families.is_empty() { BTreeSet::from([Family::of(self.remote)]) } else { self.families.clone() }
+    }
+
+    /// Returns the AS number that this peer sees as ours.
+    pub fn own_asn(&self, speaker: Asn) -> Asn {
+        self.local_asn.unwrap_or(speaker)
+    }
+
+    /// Whether the session is internal.
+    pub fn is_ibgp(&self, speaker: Asn) -> bool {
+        self.own_asn(speaker) == self.asn
+    }
+
+    /// Whether `self` and `other` make the same session, so that a change from one to the other needs no reset.
+    pub(crate) fn same_session(&self, other: &PeerConfig) -> bool {
+        let mut like = other.clone();
+        like.export = self.export.clone();
+        like.import = self.import.clone();
+        like.description = self.description.clone();
+        like.allow_own_as = self.allow_own_as;
+        like.next_hop = self.next_hop;
+        like.connect_retry = self.connect_retry;
+        like.passive = self.passive;
+        *self == like
+    }
+}
+
+/// Why a configuration is refused; the one in force stays.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    #[error("the router id is 0.0.0.0: set it to an IPv4 address of this node")]
+    RouterId,
+    #[error("AS number 0 is reserved (RFC 7607): set the AS number of {0}")]
+    AsnZero(String),
+    #[error("peers '{0}' and '{1}' have the same address {2}: keep one of them")]
+    SameRemote(PeerName, PeerName, IpAddr),
+    #[error("peer '{peer}': a hold time of {seconds} s is not allowed (RFC 4271 section 4.2): use 0, or 3 to 65535")]
+    HoldTime { peer: PeerName, seconds: u64 },
+}
+
+impl SpeakerConfig {
+    /// Checks what the protocol demands of the values.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        if self.router_id.is_unspecified() {
+            return Err(ConfigError::RouterId);
+        }
+        if self.asn.0 == 0 {
+            return Err(ConfigError::AsnZero("the speaker".to_owned()));
+        }
+        let mut remotes: BTreeMap<(IpAddr, Option<&str>), &PeerName> = BTreeMap::new();
+        for (name, peer) in &self.peers {
+            if peer.asn.0 == 0 || peer.local_asn == Some(Asn(0)) {
+                return Err(ConfigError::AsnZero(format!("peer '{name}'")));
+            }
+            let seconds = peer.hold_time.as_secs();
+            if (1..3).contains(&seconds) || seconds > 65535 {
+                return Err(ConfigError::HoldTime { peer: name.clone(), seconds });
+            }
+            if let Some(other) = remotes.insert((peer.remote, peer.interface.as_deref()), name) {
+                return Err(ConfigError::SameRemote(other.clone(), name.clone(), peer.remote));
+            }
+        }
+        Ok(())
+    }
+}

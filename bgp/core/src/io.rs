@@ -1,0 +1,152 @@
+use std::net::{IpAddr, SocketAddr};
+
+use bytes::Bytes;
+use margay_net::{Family, FibBatch, FromFelix};
+
+use crate::config::{PeerName, Secret, SpeakerConfig};
+use crate::view::FsmState;
+
+/// A TCP connection. The speaker gives even numbers to those it asks for, the caller odd ones to those it accepted;
+/// a number is never used twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnectionId(pub u64);
+
+/// How the speaker stops.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StopKind {
+    /// Connections are closed without NOTIFICATION, so that peers with graceful restart keep the routes.
+    Restart,
+    /// Cease / Administrative Shutdown with a text for the peer's operator (RFC 9003): peers drop the routes.
+    Administrative(Option<String>),
+}
+
+/// What the speaker is told.
+#[derive(Debug, Clone)]
+pub enum Input {
+    /// The whole configuration; applied by difference. An invalid one is refused with [`EventKind::ConfigRefused`].
+    Configure(SpeakerConfig),
+    Felix(FromFelix),
+    /// The listener accepted a connection.
+    Accepted {
+        connection: ConnectionId,
+        local: SocketAddr,
+        remote: SocketAddr,
+    },
+    /// A connection asked for by [`Output::Connect`] is there.
+    Connected {
+        connection: ConnectionId,
+        local: SocketAddr,
+        remote: SocketAddr,
+    },
+    /// A connection asked for by [`Output::Connect`] can't be had.
+    ConnectFailed {
+        connection: ConnectionId,
+        reason: String,
+    },
+    /// Bytes of the stream, in order, cut anywhere.
+    Received {
+        connection: ConnectionId,
+        bytes: Bytes,
+    },
+    /// The stream ended, by the peer or an error. Not given for one that the speaker closed by [`Output::Close`].
+    Closed {
+        connection: ConnectionId,
+        reason: String,
+    },
+    /// All bytes that were handed out for the connection are in the kernel.
+    SendQueueDrained {
+        connection: ConnectionId,
+    },
+    /// An operator resets a session: Cease / Administrative Reset.
+    Reset {
+        peer: PeerName,
+        reason: Option<String>,
+    },
+    Stop(StopKind),
+}
+
+/// What the caller must do, in this order.
+#[derive(Debug, Clone)]
+pub enum Output {
+    /// Open a connection and answer `Connected` or `ConnectFailed`.
+    Connect {
+        connection: ConnectionId,
+        peer: PeerName,
+        remote: SocketAddr,
+        source: Option<IpAddr>,
+        /// The interface of a link-local `remote`.
+        interface: Option<String>,
+        /// TTL or hop limit to send with; the system's default where absent.
+        ttl: Option<u8>,
+        /// The least TTL to accept (IP_MINTTL, IPV6_MINHOPCOUNT).
+        min_ttl: Option<u8>,
+        password: Option<Secret>,
+    },
+    /// Append the bytes to the stream. Whenever the caller's queue of a connection becomes empty it answers
+    /// `SendQueueDrained`.
+    Send {
+        connection: ConnectionId,
+        bytes: Bytes,
+    },
+    /// Send what is queued (within a second or so), then close. Also given for a connection not yet made.
+    Close {
+        connection: ConnectionId,
+    },
+    /// Changes of best routes for felix.
+    Fib(FibBatch),
+    /// The whole set of peers that the listener must accept, with what their sockets need.
+    Listen {
+        port: u16,
+        peers: Vec<ListenPeer>,
+    },
+    Event(Event),
+}
+
+/// A peer that may connect to us.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListenPeer {
+    pub remote: IpAddr,
+    pub password: Option<Secret>,
+    /// TTL or hop limit to send with; the system's default where absent.
+    pub ttl: Option<u8>,
+    pub min_ttl: Option<u8>,
+}
+
+/// Something that an operator may want to read in the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    /// The peer it concerns; absent where it concerns the speaker or a stranger.
+    pub peer: Option<PeerName>,
+    pub kind: EventKind,
+}
+
+/// The kinds of [`Event`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EventKind {
+    #[error("{from} -> {to}: {reason}")]
+    StateChanged { from: FsmState, to: FsmState, reason: String },
+    /// In words, with code and subcode.
+    #[error("sent NOTIFICATION: {0}")]
+    NotificationSent(String),
+    #[error("received NOTIFICATION: {0}")]
+    NotificationReceived(String),
+    /// An UPDATE with an attribute that got RFC 7606's treatment.
+    #[error("malformed UPDATE: {0}")]
+    MalformedUpdate(String),
+    /// A connection from a remote address that is no peer's, or that the session can't take.
+    #[error("connection from {remote} refused: {reason}")]
+    ConnectionRefused { remote: SocketAddr, reason: String },
+    /// The peer is away and its paths are kept (RFC 4724 section 4.2).
+    #[error("peer restarts: {paths} paths kept as stale")]
+    GracefulRestartBegan { paths: usize },
+    /// No stale path of the peer is left; `flushed` of them were not announced again.
+    #[error("peer's graceful restart ended: {reason}, {flushed} stale paths removed")]
+    GracefulRestartEnded { reason: String, flushed: usize },
+    #[error("End-of-RIB for {0}")]
+    EndOfRib(Family),
+    /// Our own start is over: the table is whole.
+    #[error("route selection starts: {reason}")]
+    SelectionStarted { reason: String },
+    #[error("configuration refused: {0}")]
+    ConfigRefused(String),
+}

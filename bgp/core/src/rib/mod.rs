@@ -1,0 +1,412 @@
+//! The routing tables: Adj-RIB-In and Loc-RIB in one table of prefixes per family, Adj-RIB-Out as one table per update
+//! group.
+//!
+//! A change marks its prefix dirty; [`Routing::settle`] decides each dirty prefix once and tells felix and the groups.
+//! A peer that can't take more is told later: its prefixes are noted in a bitmap and sent from the group's table when
+//! there is room ([`Routing::pump`]). A new peer begins with every prefix of the table noted.
+
+mod attributes;
+mod bitmap;
+mod decision;
+mod export;
+mod groups;
+mod import;
+mod next_hops;
+mod prefixes;
+mod pump;
+mod settle;
+mod views;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use margay_net::{Asn, Cidr, Family, FibChange, LocalRoute, LocalRouteSource};
+use slab::Slab;
+
+pub(crate) use attributes::AttributeStore;
+use groups::Group;
+use next_hops::NextHopSets;
+use prefixes::{Path, PrefixId, Prefixes, Source};
+
+use crate::config::{Multipath, NextHopMode, PeerName};
+use crate::io::ConnectionId;
+use crate::policy::{ExportPolicy, ImportPolicy};
+use crate::view::{Counters, PrefixCounts};
+use crate::wire::Attributes;
+
+/// Bytes handed out for a connection and not yet known to be sent, above which a peer gets no more updates.
+pub(crate) const HIGH_WATER: usize = 1 << 20;
+
+/// What the tables must know of a peer: it stays as long as there are paths of it.
+#[derive(Debug, Clone)]
+pub(crate) struct PeerProfile {
+    pub(crate) name: PeerName,
+    pub(crate) ibgp: bool,
+    pub(crate) own_asn: Asn,
+    pub(crate) client: bool,
+    pub(crate) remote: IpAddr,
+    pub(crate) router_id: Ipv4Addr,
+    /// The own address to announce as next hop, by family; absent where there is none of that family.
+    pub(crate) self_next_hop: BTreeMap<Family, IpAddr>,
+    /// The interface of link-local next hops.
+    pub(crate) interface: Option<String>,
+    pub(crate) four_octet: bool,
+    pub(crate) allow_own_as: u8,
+    pub(crate) next_hop: NextHopMode,
+    pub(crate) import: Arc<ImportPolicy>,
+    pub(crate) export: Arc<ExportPolicy>,
+}
+
+/// The sending side of an established session.
+#[derive(Debug)]
+struct Flow {
+    connection: ConnectionId,
+    /// Bytes handed out since the caller's queue was last empty.
+    unsent: usize,
+    families: BTreeSet<Family>,
+}
+
+#[derive(Debug)]
+struct RoutePeer {
+    profile: Arc<PeerProfile>,
+    flow: Option<Flow>,
+}
+
+/// One family's prefixes and update groups.
+#[derive(Debug)]
+struct Table {
+    family: Family,
+    prefixes: Prefixes,
+    dirty: Vec<PrefixId>,
+    local: BTreeMap<Cidr, LocalRouteSource>,
+    groups: Slab<Group>,
+    /// Prefixes without paths, whose numbers are given back once nobody has them noted.
+    limbo: Vec<PrefixId>,
+}
+
+/// The settings of the speaker that decide on routes.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct RoutingConfig {
+    pub(crate) asn: Asn,
+    pub(crate) router_id: Ipv4Addr,
+    pub(crate) cluster_id: Ipv4Addr,
+    pub(crate) multipath: Multipath,
+}
+
+/// Which paths of a peer are meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Which {
+    All,
+    Stale,
+}
+
+/// All tables.
+#[derive(Debug)]
+pub(crate) struct Routing {
+    config: RoutingConfig,
+    store: AttributeStore,
+    next_hop_sets: NextHopSets,
+    tables: [Table; 2],
+    peers: BTreeMap<usize, RoutePeer>,
+    own_addresses: BTreeSet<IpAddr>,
+    /// Route selection is deferred (RFC 4724 section 4.1): nobody is told anything.
+    deferred: bool,
+    fib_changes: Vec<FibChange>,
+    sends: Vec<(ConnectionId, Bytes)>,
+    counters: Counters,
+}
+
+impl Routing {
+    pub(crate) fn new(config: RoutingConfig, deferred: bool) -> Routing {
+        let table = |family| Table {
+            family,
+            prefixes: Prefixes::default(),
+            dirty: Vec::new(),
+            local: BTreeMap::new(),
+            groups: Slab::new(),
+            limbo: Vec::new(),
+        };
+        Routing {
+            config,
+            store: AttributeStore::default(),
+            next_hop_sets: NextHopSets::default(),
+            tables: [table(Family::V4), table(Family::V6)],
+            peers: BTreeMap::new(),
+            own_addresses: BTreeSet::new(),
+            deferred,
+            fib_changes: Vec::new(),
+            sends: Vec::new(),
+            counters: Counters::default(),
+        }
+    }
+
+    /// Applies the speaker's settings; what they decide is decided anew.
+    pub(crate) fn configure(&mut self, config: RoutingConfig) {
+        if self.config == config {
+            return;
+        }
+        self.config = config;
+        for table in &mut self.tables {
+            for id in table.prefixes.ids() {
+                table.mark(id);
+            }
+        }
+    }
+
+    pub(crate) fn set_own_addresses(&mut self, addresses: BTreeSet<IpAddr>) {
+        self.own_addresses = addresses;
+    }
+
+    /// Takes what felix must be told, in order.
+    pub(crate) fn take_fib_changes(&mut self) -> Vec<FibChange> {
+        std::mem::take(&mut self.fib_changes)
+    }
+
+    /// Takes what must be sent, in order.
+    pub(crate) fn take_sends(&mut self) -> Vec<(ConnectionId, Bytes)> {
+        std::mem::take(&mut self.sends)
+    }
+
+    /// A session is established: its paths are taken and, unless selection is deferred, routes are announced.
+    pub(crate) fn peer_up(
+        &mut self,
+        peer: usize,
+        profile: PeerProfile,
+        connection: ConnectionId,
+        families: BTreeSet<Family>,
+    ) {
+        let flow = Flow { connection, unsent: 0, families };
+        self.peers.insert(peer, RoutePeer { profile: profile.into(), flow: Some(flow) });
+        if !self.deferred {
+            self.join(peer);
+        }
+    }
+
+    /// A session is gone. Its paths stay until [`Routing::flush`].
+    pub(crate) fn peer_down(&mut self, peer: usize) {
+        self.leave(peer);
+        if let Some(peer) = self.peers.get_mut(&peer) {
+            peer.flow = None;
+        }
+    }
+
+    /// Applies settings that don't need a new session.
+    pub(crate) fn reconfigure_peer(&mut self, peer: usize, change: impl FnOnce(&mut PeerProfile)) {
+        let Some(known) = self.peers.get_mut(&peer) else { return };
+        let before = known.profile.clone();
+        change(Arc::make_mut(&mut known.profile));
+        let after = known.profile.clone();
+        if before.import != after.import || before.allow_own_as != after.allow_own_as {
+            self.import_again(peer);
+        }
+        if before.export != after.export || before.next_hop != after.next_hop {
+            self.move_groups(peer);
+        }
+    }
+
+    /// Forgets a peer without paths.
+    pub(crate) fn forget_peer(&mut self, peer: usize) {
+        self.peers.remove(&peer);
+    }
+
+    /// Takes a path of a peer; it replaces the one that the peer gave before.
+    pub(crate) fn announce(&mut self, peer: usize, family: Family, prefixes: &[Cidr], attributes: Attributes) {
+        let Some(known) = self.peers.get(&peer) else { return };
+        let profile = known.profile.clone();
+        let received = self.store.intern(attributes);
+        // Most policies leave the attributes as they are, so that a message of many prefixes is looked at once.
+        let checked = self.check_received(&profile, received);
+        for &prefix in prefixes {
+            let (attributes, rejected) = self.import(&profile, prefix, received, checked);
+            let table = &mut self.tables[index(family)];
+            let id = table.prefixes.intern(prefix);
+            self.store.retain(received);
+            let path = Path { source: Source::peer(peer), received, attributes, stale: false, rejected };
+            table.put(id, path, &mut self.store);
+        }
+        self.counters.prefixes_announced_received += prefixes.len() as u64;
+        self.store.release(received);
+    }
+
+    /// Takes back paths of a peer.
+    pub(crate) fn withdraw(&mut self, peer: usize, family: Family, prefixes: &[Cidr]) {
+        let table = &mut self.tables[index(family)];
+        for &prefix in prefixes {
+            if let Some(id) = table.prefixes.find(prefix) {
+                table.take(id, Source::peer(peer), &mut self.store);
+            }
+        }
+        self.counters.prefixes_withdrawn_received += prefixes.len() as u64;
+    }
+
+    /// Takes a prefix of the node itself.
+    pub(crate) fn announce_local(&mut self, route: &LocalRoute) {
+        let attributes = self.store.intern(attributes::local());
+        self.store.retain(attributes);
+        let table = &mut self.tables[index(route.prefix.family())];
+        let before = table.local.insert(route.prefix, route.source);
+        let id = table.prefixes.intern(route.prefix);
+        if before.is_some_and(|before| before != route.source) {
+            // The attributes are the same, but export policy may tell the sources apart.
+            table.mark(id);
+        }
+        let path = Path { source: Source::LOCAL, received: attributes, attributes, stale: false, rejected: None };
+        table.put(id, path, &mut self.store);
+    }
+
+    /// Gives up a prefix of the node itself.
+    pub(crate) fn withdraw_local(&mut self, prefix: Cidr) {
+        let table = &mut self.tables[index(prefix.family())];
+        table.local.remove(&prefix);
+        if let Some(id) = table.prefixes.find(prefix) {
+            table.take(id, Source::LOCAL, &mut self.store);
+        }
+    }
+
+    /// Marks the paths of a peer as stale, after those that are so already have been removed (RFC 4724 section 4.2).
+    /// Returns how many there are.
+    pub(crate) fn mark_stale(&mut self, peer: usize, family: Family) -> usize {
+        self.flush(peer, family, Which::Stale);
+        let table = &mut self.tables[index(family)];
+        let mut marked = 0;
+        for id in table.ids_of(Source::peer(peer)) {
+            for path in &mut table.prefixes.entry_mut(id).paths {
+                if path.source == Source::peer(peer) {
+                    path.stale = true;
+                    marked += 1;
+                }
+            }
+            table.mark(id);
+        }
+        marked
+    }
+
+    /// Removes paths of a peer and returns how many they were.
+    pub(crate) fn flush(&mut self, peer: usize, family: Family, which: Which) -> usize {
+        let source = Source::peer(peer);
+        let table = &mut self.tables[index(family)];
+        let mut removed = 0;
+        for id in table.ids_of(source) {
+            let stale = table.prefixes.entry(id).paths.iter().any(|path| path.source == source && path.stale);
+            if which == Which::All || stale {
+                table.take(id, source, &mut self.store);
+                removed += 1;
+            }
+        }
+        removed
+    }
+
+    /// Counts the routes of all peers in one walk.
+    pub(crate) fn counts(&self) -> BTreeMap<(usize, Family), PrefixCounts> {
+        let mut all: BTreeMap<(usize, Family), PrefixCounts> = BTreeMap::new();
+        for table in &self.tables {
+            for path in table.prefixes.iter().flat_map(|(_, entry)| &entry.paths) {
+                let Some(peer) = path.source.as_peer() else { continue };
+                let counts = all.entry((peer, table.family)).or_default();
+                counts.received += 1;
+                counts.rejected += usize::from(path.rejected.is_some());
+                counts.stale += usize::from(path.stale);
+            }
+            for (_, group) in &table.groups {
+                let mut given: BTreeMap<usize, usize> = BTreeMap::new();
+                let mut told = 0;
+                for (id, _) in group.told.iter() {
+                    told += 1;
+                    if let Some(giver) = table.prefixes.entry(id).told_source.as_peer() {
+                        *given.entry(giver).or_default() += 1;
+                    }
+                }
+                for peer in group.members.keys() {
+                    let own = given.get(peer).copied().unwrap_or_default();
+                    all.entry((*peer, table.family)).or_default().advertised = told - own;
+                }
+            }
+        }
+        all
+    }
+
+    pub(crate) fn counters(&self) -> Counters {
+        let sum = |count: fn(&Table) -> usize| self.tables.iter().map(count).sum::<usize>() as u64;
+        Counters {
+            prefixes: sum(|table| table.prefixes.len()),
+            paths: sum(|table| table.prefixes.iter().map(|(_, entry)| entry.paths.len()).sum()),
+            attribute_sets: self.store.len() as u64,
+            update_groups: sum(|table| table.groups.len()),
+            ..self.counters
+        }
+    }
+
+    pub(crate) fn unsent(&self, peer: usize) -> usize {
+        self.peers.get(&peer).and_then(|peer| peer.flow.as_ref()).map_or(0, |flow| flow.unsent)
+    }
+
+    /// A peer asks for the whole table of a family again (RFC 2918).
+    pub(crate) fn refresh(&mut self, peer: usize, family: Family) {
+        self.settle();
+        let ids = self.advertised_ids(peer, family);
+        for (_, group) in &mut self.tables[index(family)].groups {
+            if let Some(member) = group.members.get_mut(&peer) {
+                ids.iter().for_each(|&(id, _)| member.note(id));
+            }
+        }
+    }
+
+    /// The caller's queue of a peer is empty: what is noted for it goes on.
+    pub(crate) fn drained(&mut self, peer: usize) {
+        if let Some(flow) = self.peers.get_mut(&peer).and_then(|peer| peer.flow.as_mut()) {
+            flow.unsent = 0;
+        }
+    }
+}
+
+impl Table {
+    fn mark(&mut self, id: PrefixId) {
+        let entry = self.prefixes.entry_mut(id);
+        if !entry.dirty {
+            entry.dirty = true;
+            self.dirty.push(id);
+        }
+    }
+
+    fn put(&mut self, id: PrefixId, path: Path, store: &mut AttributeStore) {
+        let entry = self.prefixes.entry_mut(id);
+        match entry.paths.iter_mut().find(|known| known.source == path.source) {
+            Some(known) => {
+                store.release(known.received);
+                store.release(known.attributes);
+                let same =
+                    known.attributes == path.attributes && known.stale == path.stale && known.rejected == path.rejected;
+                *known = path;
+                if same {
+                    return;
+                }
+            }
+            None => entry.paths.push(path),
+        }
+        self.mark(id);
+    }
+
+    fn take(&mut self, id: PrefixId, source: Source, store: &mut AttributeStore) {
+        let entry = self.prefixes.entry_mut(id);
+        let Some(at) = entry.paths.iter().position(|path| path.source == source) else { return };
+        let path = entry.paths.remove(at);
+        store.release(path.received);
+        store.release(path.attributes);
+        self.mark(id);
+    }
+
+    fn ids_of(&self, source: Source) -> Vec<PrefixId> {
+        let of_source = |path: &Path| path.source == source;
+        self.prefixes.iter().filter(|(_, entry)| entry.paths.iter().any(of_source)).map(|(id, _)| id).collect()
+    }
+}
+
+/// Where a family's table is.
+fn index(family: Family) -> usize {
+    match family {
+        Family::V4 => 0,
+        Family::V6 => 1,
+    }
+}

@@ -1,0 +1,120 @@
+use hashbrown::HashMap;
+use margay_net::Cidr;
+use slab::Slab;
+use smallvec::SmallVec;
+
+use super::attributes::AttributeId;
+use super::next_hops::NextHopSetId;
+use crate::view::RejectReason;
+
+/// A prefix by a dense number, so that tables over prefixes are arrays.
+pub(crate) type PrefixId = u32;
+
+/// Where a path comes from: a peer by its number, or the node itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Source(u32);
+
+impl Source {
+    pub(crate) const LOCAL: Source = Source(u32::MAX);
+    pub(crate) const NONE: Source = Source(u32::MAX - 1);
+
+    pub(crate) fn peer(index: usize) -> Source {
+        Source(index as u32)
+    }
+
+    pub(crate) fn as_peer(self) -> Option<usize> {
+        (self < Source::NONE).then_some(self.0 as usize)
+    }
+}
+
+/// One path of a prefix.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Path {
+    pub(crate) source: Source,
+    /// As received; import policy is evaluated anew from these.
+    pub(crate) received: AttributeId,
+    /// After import policy; holds a use of its own in the store.
+    pub(crate) attributes: AttributeId,
+    pub(crate) stale: bool,
+    pub(crate) rejected: Option<RejectReason>,
+}
+
+/// A prefix with its paths and what the others were told of it.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) cidr: Cidr,
+    pub(crate) paths: SmallVec<[Path; 1]>,
+    /// The index of the best path.
+    pub(crate) best: Option<u16>,
+    /// Where the path came from that the group tables hold.
+    pub(crate) told_source: Source,
+    pub(crate) told_fib: Option<NextHopSetId>,
+    pub(crate) told_stale: bool,
+    pub(crate) dirty: bool,
+}
+
+impl Entry {
+    pub(crate) fn best_path(&self) -> Option<&Path> {
+        self.best.and_then(|index| self.paths.get(usize::from(index)))
+    }
+}
+
+/// The prefixes of a family.
+#[derive(Debug, Default)]
+pub(crate) struct Prefixes {
+    ids: HashMap<Cidr, PrefixId>,
+    entries: Slab<Entry>,
+}
+
+impl Prefixes {
+    /// Returns the number of `cidr`, a new one where it has none.
+    pub(crate) fn intern(&mut self, cidr: Cidr) -> PrefixId {
+        *self.ids.entry(cidr).or_insert_with(|| {
+            self.entries.insert(Entry {
+                cidr,
+                paths: SmallVec::new(),
+                best: None,
+                told_source: Source::NONE,
+                told_fib: None,
+                told_stale: false,
+                dirty: false,
+            }) as PrefixId
+        })
+    }
+
+    pub(crate) fn find(&self, cidr: Cidr) -> Option<PrefixId> {
+        self.ids.get(&cidr).copied()
+    }
+
+    pub(crate) fn entry(&self, id: PrefixId) -> &Entry {
+        &self.entries[id as usize]
+    }
+
+    pub(crate) fn entry_mut(&mut self, id: PrefixId) -> &mut Entry {
+        &mut self.entries[id as usize]
+    }
+
+    /// Gives the number of a prefix back if it has no path and nobody was told of it.
+    pub(crate) fn release(&mut self, id: PrefixId) {
+        if let Some(entry) = self.entries.get(id as usize)
+            && entry.paths.is_empty()
+            && entry.told_fib.is_none()
+            && !entry.dirty
+        {
+            let entry = self.entries.remove(id as usize);
+            self.ids.remove(&entry.cidr);
+        }
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (PrefixId, &Entry)> {
+        self.entries.iter().map(|(id, entry)| (id as PrefixId, entry))
+    }
+
+    pub(crate) fn ids(&self) -> Vec<PrefixId> {
+        self.entries.iter().map(|(id, _)| id as PrefixId).collect()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+}

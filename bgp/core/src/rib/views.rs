@@ -1,0 +1,134 @@
+//! The tables, readable.
+
+use std::collections::BTreeMap;
+
+use margay_net::{Cidr, Family};
+
+use super::attributes::AttributeId;
+use super::prefixes::{Entry, Path, PrefixId, Source};
+use super::{Routing, index};
+use crate::view::{AttributesView, PathSource, PathView, RouteFilter, RouteView};
+use crate::wire::Attributes;
+
+impl Routing {
+    /// Returns the prefixes that match, in order; `peer`: the index of the filter's peer.
+    pub(crate) fn routes(&self, filter: &RouteFilter, peer: Option<usize>) -> Vec<RouteView> {
+        let mut found: BTreeMap<Cidr, (usize, PrefixId)> = BTreeMap::new();
+        for (at, table) in self.tables.iter().enumerate() {
+            if filter.family.is_some_and(|family| family != table.family) {
+                continue;
+            }
+            for (id, entry) in table.prefixes.iter().filter(|(_, entry)| !entry.paths.is_empty()) {
+                let of_peer = |peer: usize| entry.paths.iter().any(|path| path.source == Source::peer(peer));
+                if filter.within.is_none_or(|within| within.covers(entry.cidr)) && peer.is_none_or(of_peer) {
+                    found.insert(entry.cidr, (at, id));
+                }
+            }
+        }
+        let wanted = found.into_values().take(filter.limit.unwrap_or(usize::MAX));
+        wanted.map(|(at, id)| self.route_view(at, id)).collect()
+    }
+
+    fn route_view(&self, at: usize, id: PrefixId) -> RouteView {
+        let entry = self.tables[at].prefixes.entry(id);
+        let outcome = self.decide_entry(entry);
+        let mut paths = Vec::with_capacity(entry.paths.len());
+        for (index, path) in entry.paths.iter().enumerate() {
+            let mut view = self.path_view(entry, path, path.attributes);
+            if let Some(outcome) = &outcome {
+                let index = index as u16;
+                view.best = outcome.best == index;
+                view.multipath = outcome.multipath.contains(&index);
+                let took_part = outcome.usable.iter().position(|&usable| usable == index);
+                view.lost = took_part.and_then(|at| outcome.decision.as_ref()?.lost[at]);
+            }
+            view.reason = view.reason.or(view.lost.map(|lost| lost.to_string()));
+            paths.push(view);
+        }
+        paths.sort_by_key(|path| (!path.best, !path.multipath, path.rejected.is_some(), path.source.clone()));
+        let next_hops = entry.told_fib.map(|set| self.next_hop_sets.set(set).clone()).unwrap_or_default();
+        RouteView { prefix: entry.cidr, next_hops, paths }
+    }
+
+    /// Returns what came from a peer, as it came.
+    pub(crate) fn received(&self, peer: usize) -> Vec<RouteView> {
+        let mut routes = BTreeMap::new();
+        for table in &self.tables {
+            for (_, entry) in table.prefixes.iter() {
+                for path in entry.paths.iter().filter(|path| path.source == Source::peer(peer)) {
+                    let mut view = self.path_view(entry, path, path.received);
+                    view.best = entry.best_path().is_some_and(|best| best.source == path.source);
+                    let next_hops = self.next_hop(path).into_iter().collect();
+                    routes.insert(entry.cidr, RouteView { prefix: entry.cidr, next_hops, paths: vec![view] });
+                }
+            }
+        }
+        routes.into_values().collect()
+    }
+
+    /// Returns what a peer is told.
+    pub(crate) fn advertised(&self, peer: usize) -> Vec<RouteView> {
+        let mut routes = BTreeMap::new();
+        for family in Family::ALL {
+            let table = &self.tables[index(family)];
+            for (id, attributes) in self.advertised_ids(peer, family) {
+                let entry = table.prefixes.entry(id);
+                let Some(best) = entry.best_path() else { continue };
+                let mut view = self.path_view(entry, best, attributes);
+                view.best = true;
+                routes.insert(
+                    entry.cidr,
+                    RouteView { prefix: entry.cidr, next_hops: Default::default(), paths: vec![view] },
+                );
+            }
+        }
+        routes.into_values().collect()
+    }
+
+    /// Returns the prefixes that a peer is told or is about to be.
+    pub(super) fn advertised_ids(&self, peer: usize, family: Family) -> Vec<(PrefixId, AttributeId)> {
+        let table = &self.tables[index(family)];
+        let Some((_, group)) = table.groups.iter().find(|(_, group)| group.members.contains_key(&peer)) else {
+            return Vec::new();
+        };
+        let given = |id| table.prefixes.entry(id).told_source == Source::peer(peer);
+        group.told.iter().filter(|&(id, _)| !given(id)).collect()
+    }
+
+    fn path_view(&self, entry: &Entry, path: &Path, attributes: AttributeId) -> PathView {
+        let known = path.source.as_peer().and_then(|peer| self.peers.get(&peer));
+        let source = match known {
+            Some(peer) => PathSource::Peer(peer.profile.name.clone()),
+            None => {
+                let local = self.tables[index(entry.cidr.family())].local.get(&entry.cidr);
+                PathSource::Local(local.copied().unwrap_or(margay_net::LocalRouteSource::Static))
+            }
+        };
+        PathView {
+            source,
+            attributes: attributes_view(self.store.get(attributes)),
+            best: false,
+            multipath: false,
+            stale: path.stale,
+            lost: None,
+            rejected: path.rejected,
+            reason: path.rejected.map(|rejected| rejected.to_string()),
+        }
+    }
+}
+
+fn attributes_view(attributes: &Attributes) -> AttributesView {
+    let plain = attributes.communities.iter().map(ToString::to_string);
+    let large = attributes.large_communities.iter().map(ToString::to_string);
+    let extended = attributes.extended_communities.iter().map(ToString::to_string);
+    AttributesView {
+        origin: attributes.origin.to_string(),
+        as_path: attributes.as_path.to_string(),
+        next_hop: attributes.next_hop.or(attributes.link_local_next_hop.map(Into::into)),
+        med: attributes.med,
+        local_pref: attributes.local_pref,
+        communities: plain.chain(large).chain(extended).collect(),
+        originator_id: attributes.originator_id,
+        cluster_list: attributes.cluster_list.clone(),
+    }
+}

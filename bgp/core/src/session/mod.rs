@@ -1,0 +1,9 @@
+//! Peers and their connections: the state around the machine of [`crate::fsm`].
+
+mod connection;
+mod open;
+mod peer;
+
+pub(crate) use connection::{Connection, Direction};
+pub(crate) use open::{LocalOpen, Negotiated};
+pub(crate) use peer::{Peer, Retained, Slot};

@@ -1,0 +1,104 @@
+//! What can be asked; nothing is changed.
+
+use std::collections::BTreeMap;
+
+use margay_net::Family;
+
+use super::Speaker;
+use crate::config::PeerName;
+use crate::session::Peer;
+use crate::view::{Counters, PeerView, PrefixCounts, RouteFilter, RouteView};
+
+impl Speaker {
+    /// Returns all peers in the order of their names.
+    pub fn peers(&self) -> Vec<PeerView> {
+        let counts = self.routing.as_ref().map(|routing| routing.counts()).unwrap_or_default();
+        self.names.values().map(|&peer| self.peer_view(peer, &self.peers[peer], &counts)).collect()
+    }
+
+    /// Returns the prefixes that match, in order, each with all its paths and the reasons.
+    pub fn routes(&self, filter: &RouteFilter) -> Vec<RouteView> {
+        self.routing.as_ref().map_or_else(Vec::new, |routing| {
+            let peer = filter.peer.as_ref().map(|name| self.names.get(name).copied());
+            // A peer that isn't configured has no path.
+            if peer == Some(None) { Vec::new() } else { routing.routes(filter, peer.flatten()) }
+        })
+    }
+
+    /// Returns what a peer is told, with the attributes that it is told; empty for a peer that isn't established.
+    pub fn advertised(&self, peer: &PeerName) -> Vec<RouteView> {
+        match (&self.routing, self.names.get(peer)) {
+            (Some(routing), Some(&peer)) => routing.advertised(peer),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Returns what came from a peer, before import policy, with what is not used and why.
+    pub fn received(&self, peer: &PeerName) -> Vec<RouteView> {
+        match (&self.routing, self.names.get(peer)) {
+            (Some(routing), Some(&peer)) => routing.received(peer),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Returns counts since start.
+    pub fn counters(&self) -> Counters {
+        let routing = self.routing.as_ref().map(|routing| routing.counters()).unwrap_or_default();
+        let own = self.counters;
+        Counters {
+            updates_received: own.updates_received,
+            malformed_updates: own.malformed_updates,
+            notifications_sent: own.notifications_sent,
+            notifications_received: own.notifications_received,
+            fib_batches: own.fib_batches,
+            ..routing
+        }
+    }
+
+    /// Returns the serial number of the last batch that felix has put into the kernel.
+    pub fn applied_serial(&self) -> u64 {
+        self.applied_serial
+    }
+
+    /// Whether the table is whole; see [`Speaker`].
+    pub fn is_converged(&self) -> bool {
+        self.selection.is_done()
+    }
+
+    fn peer_view(&self, index: usize, peer: &Peer, counts: &BTreeMap<(usize, Family), PrefixCounts>) -> PeerView {
+        let asn = self.config.as_ref().map(|config| config.asn).unwrap_or_default();
+        let session = peer.rival.as_ref().filter(|rival| rival.state > peer.primary.state).unwrap_or(&peer.primary);
+        let agreed = session.negotiated.as_ref().filter(|_| session.id.is_some());
+        let routing = self.routing.as_ref();
+        let families = peer.config.offered_families();
+        let count = |family| (family, counts.get(&(index, family)).copied().unwrap_or_default());
+        let counts = families.into_iter().map(count).collect();
+        PeerView {
+            name: peer.name.clone(),
+            description: peer.config.description.clone(),
+            remote: peer.config.remote,
+            asn: peer.config.asn,
+            local_asn: peer.config.own_asn(asn),
+            ibgp: peer.config.is_ibgp(asn),
+            admin_up: peer.config.admin_up,
+            state: peer.state(),
+            since: peer.since,
+            last_error: peer.last_error.clone(),
+            local_address: session.local,
+            remote_address: session.remote,
+            router_id: agreed.map(|agreed| agreed.router_id),
+            hold_time: agreed.map(|agreed| agreed.hold_time.as_secs()),
+            keepalive: agreed.map(|agreed| agreed.keepalive.as_secs()),
+            families: agreed.map(|agreed| agreed.families.clone()).unwrap_or_default(),
+            graceful_restart: agreed.is_some_and(|agreed| agreed.graceful_restart.is_some()),
+            restarting: peer.retained.is_some(),
+            end_of_rib: peer.end_of_rib.clone(),
+            counts,
+            messages_received: peer.messages_received,
+            messages_sent: peer.messages_sent,
+            updates_received: peer.updates_received,
+            established_count: peer.established_count,
+            unsent_bytes: routing.map_or(0, |routing| routing.unsent(index)),
+        }
+    }
+}

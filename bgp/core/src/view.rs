@@ -1,0 +1,217 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::SystemTime;
+
+use margay_net::{Asn, Cidr, Family, LocalRouteSource, NextHop};
+use serde::Serialize;
+
+use crate::config::PeerName;
+
+/// The states of RFC 4271 section 8.2.2.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub enum FsmState {
+    Idle,
+    Connect,
+    Active,
+    OpenSent,
+    OpenConfirm,
+    Established,
+}
+
+impl fmt::Display for FsmState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+/// Routes of one peer in one family.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct PrefixCounts {
+    pub received: usize,
+    pub rejected: usize,
+    /// Of the received ones, those kept over the peer's restart.
+    pub stale: usize,
+    pub advertised: usize,
+}
+
+/// A peer as an operator sees it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct PeerView {
+    pub name: PeerName,
+    pub description: Option<String>,
+    pub remote: IpAddr,
+    pub asn: Asn,
+    pub local_asn: Asn,
+    pub ibgp: bool,
+    pub admin_up: bool,
+    pub state: FsmState,
+    /// When the state was entered.
+    pub since: SystemTime,
+    /// Why it isn't established, or why it last wasn't.
+    pub last_error: Option<String>,
+    pub local_address: Option<SocketAddr>,
+    pub remote_address: Option<SocketAddr>,
+    pub router_id: Option<Ipv4Addr>,
+    /// Negotiated, in seconds.
+    pub hold_time: Option<u64>,
+    pub keepalive: Option<u64>,
+    /// Negotiated families.
+    pub families: BTreeSet<Family>,
+    /// Whether the peer announced graceful restart.
+    pub graceful_restart: bool,
+    /// Whether paths of the peer are kept while it restarts.
+    pub restarting: bool,
+    pub end_of_rib: BTreeSet<Family>,
+    pub counts: BTreeMap<Family, PrefixCounts>,
+    pub messages_received: u64,
+    pub messages_sent: u64,
+    pub updates_received: u64,
+    /// How often the session became established.
+    pub established_count: u64,
+    /// Bytes handed out since the connection's queue was last empty.
+    pub unsent_bytes: usize,
+}
+
+/// Why a path is not used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub enum RejectReason {
+    /// The own AS number is in the AS_PATH more often than allowed.
+    AsPathLoop,
+    /// ORIGINATOR_ID is the own router id (RFC 4456 section 8).
+    OriginatorLoop,
+    /// CLUSTER_LIST has the own cluster id.
+    ClusterLoop,
+    /// NEXT_HOP is an address of this node.
+    NextHopIsSelf,
+    /// NEXT_HOP can't be one: unspecified, loopback, multicast.
+    NextHopInvalid,
+    Policy,
+}
+
+impl fmt::Display for RejectReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            RejectReason::AsPathLoop => "own AS in AS_PATH",
+            RejectReason::OriginatorLoop => "ORIGINATOR_ID is our router id",
+            RejectReason::ClusterLoop => "own cluster in CLUSTER_LIST",
+            RejectReason::NextHopIsSelf => "next hop is an address of this node",
+            RejectReason::NextHopInvalid => "next hop is not usable",
+            RejectReason::Policy => "import policy",
+        })
+    }
+}
+
+/// The step of the decision process (RFC 4271 section 9.1.2.2) at which a path lost against the best one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub enum LossReason {
+    /// The best path is this node's own route.
+    NotLocal,
+    LocalPref,
+    AsPathLength,
+    Origin,
+    Med,
+    /// The best path is eBGP, this one iBGP.
+    IbgpAgainstEbgp,
+    RouterId,
+    ClusterListLength,
+    PeerAddress,
+}
+
+impl fmt::Display for LossReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            LossReason::NotLocal => "a local route exists",
+            LossReason::LocalPref => "lower local preference",
+            LossReason::AsPathLength => "longer AS path",
+            LossReason::Origin => "worse origin",
+            LossReason::Med => "higher MED",
+            LossReason::IbgpAgainstEbgp => "iBGP against eBGP",
+            LossReason::RouterId => "higher router id",
+            LossReason::ClusterListLength => "longer cluster list",
+            LossReason::PeerAddress => "higher peer address",
+        })
+    }
+}
+
+/// Where a path comes from.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PathSource {
+    Local(LocalRouteSource),
+    Peer(PeerName),
+}
+
+/// A path's attributes, readable.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct AttributesView {
+    /// `igp`, `egp` or `incomplete`.
+    pub origin: String,
+    /// As in `65001 65002 {65003 65004}`.
+    pub as_path: String,
+    pub next_hop: Option<IpAddr>,
+    pub med: Option<u32>,
+    pub local_pref: Option<u32>,
+    /// As in `65001:100`.
+    pub communities: Vec<String>,
+    pub originator_id: Option<Ipv4Addr>,
+    pub cluster_list: Vec<Ipv4Addr>,
+}
+
+/// A path of a prefix.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PathView {
+    pub source: PathSource,
+    pub attributes: AttributesView,
+    pub best: bool,
+    /// Whether its next hop is one of the route's.
+    pub multipath: bool,
+    pub stale: bool,
+    pub lost: Option<LossReason>,
+    pub rejected: Option<RejectReason>,
+    /// `lost` or `rejected` in words.
+    pub reason: Option<String>,
+}
+
+/// A prefix and its paths, the best one first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RouteView {
+    pub prefix: Cidr,
+    /// What felix is told; empty for a local route.
+    pub next_hops: BTreeSet<NextHop>,
+    pub paths: Vec<PathView>,
+}
+
+/// Which routes are asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RouteFilter {
+    pub family: Option<Family>,
+    /// This prefix and those within it.
+    pub within: Option<Cidr>,
+    /// Only prefixes with a path of this peer.
+    pub peer: Option<PeerName>,
+    /// Most prefixes to return, in order; absent: all.
+    pub limit: Option<usize>,
+}
+
+/// Counts since start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct Counters {
+    /// UPDATE messages encoded.
+    pub messages_encoded: u64,
+    /// UPDATE messages handed out: one encoded message counts once for each member it goes to.
+    pub messages_sent: u64,
+    pub updates_received: u64,
+    pub prefixes_announced_received: u64,
+    pub prefixes_withdrawn_received: u64,
+    pub malformed_updates: u64,
+    pub notifications_sent: u64,
+    pub notifications_received: u64,
+    pub fib_batches: u64,
+    /// Prefixes in the table, local ones included.
+    pub prefixes: u64,
+    pub paths: u64,
+    /// Distinct attribute sets held.
+    pub attribute_sets: u64,
+    pub update_groups: u64,
+}

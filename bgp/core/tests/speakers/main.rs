@@ -1,0 +1,9 @@
+//! Whole speakers against each other, in memory and on a virtual clock.
+#![allow(clippy::unwrap_used)]
+
+mod groups;
+mod network;
+mod restart;
+mod routes;
+mod sessions;
+mod simulation;

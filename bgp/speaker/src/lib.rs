@@ -1,0 +1,30 @@
+//! The tokio shell around the BGP speaker of [`margay_bgp_core`]: sockets, timers, TCP-MD5 and GTSM.
+//!
+//! One task owns the core; everything else is at its edges and talks to it through bounded queues:
+//!
+//! ```text
+//!  SpeakerHandle ----requests---->+-----------+----FibBatch----> felix
+//!  listener task ----accepted---->|   task    |----Event-------> events()
+//!  reader tasks  ----bytes------->|  (core)   |----bytes-------> outboxes (writer tasks)
+//! ```
+//!
+//! - A reader has at most two buffers of 64 KiB on their way to the core, so that a peer with a full table in flight
+//!   takes its turn like any other.
+//! - Small messages are written by the task itself; a writer takes over where a peer's socket is full or much is
+//!   queued.
+//! - Batches for felix that find its queue full are merged by prefix and wait aside: sessions never wait for the
+//!   kernel's routes.
+
+mod clock;
+mod connection;
+mod fib;
+mod handle;
+mod listener;
+mod outbox;
+mod socket;
+mod task;
+
+pub use handle::{ConfigureError, SpeakerGone, SpeakerHandle};
+pub use listener::{ListenSocketState, ListenStatus, ListenerState};
+pub use margay_bgp_core as core;
+pub use task::{SpeakerOptions, spawn};
