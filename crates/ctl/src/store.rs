@@ -1,0 +1,34 @@
+use std::sync::Arc;
+
+use margay_api::{RESOURCE_PREFIX, Spec, Stored};
+use margay_datastore::{Datastore, KeyValue};
+
+use crate::{Connection, Failure};
+
+/// Opens the datastore that the command line or the environment names.
+pub(crate) fn open(connection: &Connection) -> Result<Arc<dyn Datastore>, Failure> {
+    Ok(margay_datastore::open(connection.datastore.as_deref().unwrap_or_default())?)
+}
+
+/// Runs a future to its end on this thread.
+pub(crate) fn block_on<T>(future: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::Failed(format!("cannot start: {error}")))?
+        .block_on(future)
+}
+
+/// All objects of a kind.
+pub(crate) async fn all<S: Spec>(store: &dyn Datastore) -> Result<Vec<Stored<S>>, Failure> {
+    let listed = store.list(&format!("{RESOURCE_PREFIX}{}/", S::PLURAL)).await?;
+    listed.items.iter().map(decode).collect()
+}
+
+/// A stored object with its revision filled in.
+pub(crate) fn decode<S: Spec>(stored: &KeyValue) -> Result<Stored<S>, Failure> {
+    let mut object =
+        Stored::<S>::decode(&stored.key, &stored.value).map_err(|error| Failure::Failed(error.to_string()))?;
+    object.object.metadata.resource_version = Some(stored.revision.to_string());
+    Ok(object)
+}

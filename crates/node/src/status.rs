@@ -1,0 +1,147 @@
+//! What the daemon shows of itself.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use margay_api::kinds::Protocol;
+use margay_bgp_core::RouteFilter;
+use margay_bgp_speaker::SpeakerHandle;
+use margay_felix_agent::FelixHandle;
+use margay_ipam_client::IpamClient;
+use margay_local_api::{
+    ApiError, BgpPeers, BgpRoutes, DatastoreStatus, EndpointsStatus, ExplainRequest, ExplainResponse, IpamStatus,
+    KernelStatus, PolicyStatus, Status,
+};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::actor::{Message, Shared};
+use crate::bgp_view;
+use crate::cluster::Cluster;
+
+/// Answers questions about the node.
+#[derive(Debug, Clone)]
+pub(crate) struct Viewer {
+    pub(crate) node: Arc<str>,
+    /// Without a password.
+    pub(crate) datastore: Arc<str>,
+    pub(crate) started: Instant,
+    pub(crate) shared: watch::Receiver<Arc<Shared>>,
+    pub(crate) actor: mpsc::Sender<Message>,
+    pub(crate) speaker: SpeakerHandle,
+    pub(crate) felix: FelixHandle,
+    pub(crate) ipam: IpamClient,
+}
+
+impl Viewer {
+    pub(crate) async fn status(&self) -> Result<Status, ApiError> {
+        let shared = self.shared.borrow().clone();
+        let felix = self.felix.status().await;
+        let ready = shared.in_sync && shared.datastore_error.is_none() && felix.in_sync;
+        let mut warnings = shared.warnings.clone();
+        warnings.extend(felix.failures.iter().cloned());
+        warnings.extend(felix.sysctl_problems.iter().cloned());
+        warnings.extend(felix.policy_error.clone());
+        Ok(Status {
+            node: self.node.to_string(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            uptime_seconds: self.started.elapsed().as_secs(),
+            rss_bytes: resident_bytes(),
+            ready,
+            waiting: shared.waits.clone(),
+            datastore: DatastoreStatus {
+                url: self.datastore.to_string(),
+                in_sync: shared.in_sync,
+                error: shared.datastore_error.as_ref().map(|(reason, _)| reason.clone()).unwrap_or_default(),
+            },
+            kernel: KernelStatus {
+                in_sync: felix.in_sync,
+                drift: felix.drift.clone(),
+                routes: felix.routes.clone(),
+                last_error: felix.last_error.clone().unwrap_or_default(),
+            },
+            bgp: self.peers().await?,
+            ipam: self.ipam_status(&shared).await,
+            endpoints: EndpointsStatus { local: shared.local_endpoints as u64, cluster: shared.endpoints as u64 },
+            policy: PolicyStatus {
+                policies: shared.policies as u64,
+                profiles: shared.profiles.len() as u64,
+                elements: felix.policy_elements,
+                last_change_micros: felix.policy_last_change_micros,
+            },
+            warnings,
+        })
+    }
+
+    /// The blocks that the watch told of, with their use where the datastore answers.
+    async fn ipam_status(&self, shared: &Shared) -> IpamStatus {
+        let blocks = match self.ipam.own_blocks().await {
+            Ok(blocks) => blocks.into_iter().map(|(cidr, used, size)| format!("{cidr} {used}/{size}")).collect(),
+            Err(_) => shared.own_blocks.iter().map(ToString::to_string).collect(),
+        };
+        IpamStatus { blocks }
+    }
+
+    pub(crate) async fn peers(&self) -> Result<BgpPeers, ApiError> {
+        let shared = self.shared.borrow().clone();
+        let peers = self.speaker.peers().await.map_err(|gone| stopping(&gone))?;
+        Ok(BgpPeers {
+            local_asn: shared.local_asn,
+            router_id: shared.router_id.clone(),
+            listener: bgp_view::listener(&self.speaker.listener_state()),
+            peers: peers.iter().map(|peer| bgp_view::peer(peer, SystemTime::now())).collect(),
+        })
+    }
+
+    pub(crate) async fn routes(&self) -> Result<BgpRoutes, ApiError> {
+        let routes = self.speaker.routes(RouteFilter::default()).await.map_err(|gone| stopping(&gone))?;
+        Ok(BgpRoutes { routes: routes.iter().map(bgp_view::route).collect() })
+    }
+
+    pub(crate) async fn explain(&self, request: ExplainRequest) -> Result<ExplainResponse, ApiError> {
+        let bad = |details: String| ApiError::new(ApiError::BAD_REQUEST, "the question cannot be understood", details);
+        let protocol: Protocol = request.protocol.parse().map_err(bad)?;
+        let (answer, answered) = oneshot::channel();
+        let question = Message::Ask(Box::new(move |cluster| {
+            let explained = explain_in(cluster, &request, protocol.number());
+            // An asker that is gone needs no answer.
+            let _ = answer.send(explained);
+        }));
+        self.actor.send(question).await.map_err(|gone| stopping(&gone))?;
+        answered.await.map_err(|gone| stopping(&gone))?.map_err(bad)
+    }
+}
+
+fn explain_in(cluster: &Cluster, request: &ExplainRequest, protocol: u8) -> Result<ExplainResponse, String> {
+    let from = party(&request.from)?;
+    let to = party(&request.to)?;
+    let explanation = cluster.policy.explain(&from, &to, protocol, request.port)?;
+    Ok(ExplainResponse {
+        allowed: explanation.is_allowed(),
+        lines: explanation.to_string().lines().map(str::to_owned).collect(),
+    })
+}
+
+/// An address, or `NAMESPACE/POD`.
+fn party(text: &str) -> Result<margay_felix_core::policy::Party, String> {
+    if let Ok(address) = text.parse::<IpAddr>() {
+        return Ok(margay_felix_core::policy::Party::Address(address));
+    }
+    match text.split_once('/') {
+        Some((namespace, pod)) if !namespace.is_empty() && !pod.is_empty() => {
+            Ok(margay_felix_core::policy::Party::Pod { namespace: namespace.to_owned(), name: pod.to_owned() })
+        }
+        _ => Err(format!("'{text}' is neither an address nor NAMESPACE/POD")),
+    }
+}
+
+fn stopping(gone: &dyn std::fmt::Display) -> ApiError {
+    ApiError::new(ApiError::TRY_AGAIN, "margayd is stopping", gone.to_string())
+}
+
+/// The resident set, from /proc (proc(5), statm: pages).
+fn resident_bytes() -> u64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages: u64 = statm.split(' ').nth(1).and_then(|pages| pages.parse().ok()).unwrap_or_default();
+    pages * 4096
+}
