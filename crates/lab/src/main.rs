@@ -1,0 +1,277 @@
+//! `margay-lab`: the demo cluster as a command. `cargo demo` builds and runs it.
+
+use std::ffi::OsString;
+use std::io::{Read, Write};
+use std::path::PathBuf;
+use std::process::{Child, ExitCode, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
+
+use anyhow::{Context, Result, bail};
+use clap::{Parser, Subcommand, ValueEnum};
+use margay_lab::bird::Fault;
+use margay_lab::demo::{self, DemoOptions};
+use margay_lab::isolation::{self, Lifetime};
+use margay_lab::state::{self, KeptLab};
+use margay_lab::{DatastoreKind, Families, Lab, LabOptions, Topology, manifests, places};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+#[derive(Parser)]
+#[command(name = "margay-lab", about = "A Margay cluster out of network namespaces on this machine", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Bring up two racks with four nodes and eight pods, and check what they promise.
+    Demo(DemoArguments),
+    /// Bring up routers and nodes without daemons, and hold them until stopped: to try another speaker.
+    Fabric(FabricArguments),
+    /// Run a command at a place of the lab that was left up: a node, a pod, a router, or `hub`.
+    Exec(Place),
+    /// Take down the lab that was left up.
+    Down,
+    /// Write the example resources to a folder.
+    Manifests { folder: PathBuf },
+    #[command(hide = true)]
+    Enter(Place),
+}
+
+#[derive(Parser)]
+struct DemoArguments {
+    /// Leave the lab up when the checks are done.
+    #[arg(long)]
+    keep: bool,
+    /// Build a mistake in, to see the checks find it.
+    #[arg(long = "break", value_name = "FAULT")]
+    fault: Option<FaultName>,
+    /// Where the cluster keeps its resources.
+    #[arg(long, value_enum, default_value = "sqlite")]
+    datastore: DatastoreName,
+    /// The address families of fabric, nodes and pods.
+    #[arg(long, value_enum, default_value = "ipv4")]
+    families: FamiliesName,
+    /// The folder with the resources to apply.
+    #[arg(long, default_value = "config/examples")]
+    config: PathBuf,
+}
+
+#[derive(Parser)]
+struct FabricArguments {
+    #[arg(long, value_enum, default_value = "sqlite")]
+    datastore: DatastoreName,
+    #[arg(long, value_enum, default_value = "ipv4")]
+    families: FamiliesName,
+}
+
+#[derive(Parser)]
+struct Place {
+    place: String,
+    #[arg(last = true, required = true)]
+    command: Vec<OsString>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum FaultName {
+    /// The ToRs of one rack don't announce the pods' pool to the spines.
+    TorExport,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum DatastoreName {
+    Sqlite,
+    Etcd,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum FamiliesName {
+    Ipv4,
+    Ipv6,
+    Dual,
+}
+
+impl From<DatastoreName> for DatastoreKind {
+    fn from(name: DatastoreName) -> DatastoreKind {
+        match name {
+            DatastoreName::Sqlite => DatastoreKind::Sqlite,
+            DatastoreName::Etcd => DatastoreKind::Etcd,
+        }
+    }
+}
+
+impl From<FamiliesName> for Families {
+    fn from(name: FamiliesName) -> Families {
+        match name {
+            FamiliesName::Ipv4 => Families::V4,
+            FamiliesName::Ipv6 => Families::V6,
+            FamiliesName::Dual => Families::Dual,
+        }
+    }
+}
+
+/// What process 1 writes to its stdout when the checks are done and the lab is to stay: this, then 0 or 1.
+const DONE: u8 = 1;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let outcome = match arguments.command {
+        Task::Demo(arguments) if isolation::inside() => demo_inside(&arguments),
+        Task::Demo(arguments) => own_a_lab(arguments.keep),
+        Task::Fabric(arguments) if isolation::inside() => fabric_inside(&arguments),
+        Task::Fabric(_) => own_a_lab(false),
+        Task::Exec(place) => kept_lab().and_then(|lab| lab.exec(&place.place, &place.command)).map(|()| true),
+        Task::Down => down(),
+        Task::Manifests { folder } => write_manifests(&folder),
+        Task::Enter(place) => places::exec(&place.place, &place.command).map(|()| true),
+    };
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("margay-lab: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Process 1 of the lab.
+fn demo_inside(arguments: &DemoArguments) -> Result<bool> {
+    isolation::settle()?;
+    let options = DemoOptions {
+        config: arguments.config.clone(),
+        families: arguments.families.into(),
+        datastore: arguments.datastore.into(),
+        fault: arguments.fault.map(|FaultName::TorExport| Fault::TorExport),
+    };
+    let demo = demo::run(&options);
+    let passed = demo.conclude();
+    if arguments.keep {
+        demo.print_what_to_try();
+        let mut stdout = std::io::stdout();
+        stdout.write_all(&[DONE, u8::from(!passed)])?;
+        stdout.flush()?;
+        hold();
+    }
+    Ok(passed)
+}
+
+/// Process 1 of a lab without daemons.
+fn fabric_inside(arguments: &FabricArguments) -> Result<bool> {
+    isolation::settle()?;
+    let topology = Topology::default().with_families(arguments.families.into());
+    let lab = Lab::fabric(LabOptions::new(topology).datastore(arguments.datastore.into()))?;
+    println!("up: {}", lab.logs().into_keys().collect::<Vec<_>>().join(" "));
+    hold()
+}
+
+/// Stays until killed; what the caller holds stays up with it.
+fn hold() -> ! {
+    loop {
+        std::thread::park();
+    }
+}
+
+/// The owner of the lab: starts it, passes on what it prints, and ends it when asked to stop.
+fn own_a_lab(keep: bool) -> Result<bool> {
+    isolation::require_root()?;
+    let record = state::record();
+    if keep && KeptLab::read(&record)?.is_some() {
+        bail!("a lab is up already; take it down first: cargo demo -- down");
+    }
+    let lifetime = if keep { Lifetime::UntilKept } else { Lifetime::Owner };
+    // Before the lab starts, so that no signal finds it without an owner who listens.
+    let signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
+    let mut lab = isolation::command(&std::env::current_exe()?, lifetime)
+        .args(std::env::args_os().skip(1))
+        .stdout(if keep { Stdio::piped() } else { Stdio::inherit() })
+        .spawn()
+        .context("start unshare (of util-linux)")?;
+    let stopped = end_on_signal(signals, &lab)?;
+    // The lifeline must stay open until the lab has ended by itself or is kept; `wait` would close it.
+    let lifeline = lab.stdin.take().context("the lab has no lifeline")?;
+    let done = if keep { pass_on(&mut lab)? } else { None };
+    let passed = match done {
+        Some(passed) => {
+            KeptLab::of_supervisor(lab.id())?.write(&record)?;
+            isolation::keep(lifeline)?;
+            passed
+        }
+        None => lab.wait()?.success(),
+    };
+    match stopped.load(Ordering::SeqCst) {
+        0 => Ok(passed),
+        signal => {
+            eprintln!("\nstopped; the lab is gone");
+            std::process::exit(128 + signal);
+        }
+    }
+}
+
+/// Ends the lab on the first signal, and tells which one it was; 0 while there was none.
+fn end_on_signal(mut signals: Signals, lab: &Child) -> Result<Arc<AtomicI32>> {
+    let supervisor = Pid::from_raw(i32::try_from(lab.id())?);
+    let stopped = Arc::new(AtomicI32::new(0));
+    let tell = Arc::clone(&stopped);
+    std::thread::spawn(move || {
+        if let Some(signal) = signals.forever().next() {
+            tell.store(signal, Ordering::SeqCst);
+            // An error means that the lab has ended already.
+            let _ = kill(supervisor, Signal::SIGKILL);
+        }
+    });
+    Ok(stopped)
+}
+
+/// Copies what the lab prints until it is done; none if it ended instead.
+fn pass_on(lab: &mut Child) -> Result<Option<bool>> {
+    let mut from = lab.stdout.take().context("the lab has no stdout")?;
+    let mut buffer = [0; 4096];
+    let mut done = false;
+    loop {
+        let count = from.read(&mut buffer)?;
+        if count == 0 {
+            return Ok(None);
+        }
+        for &byte in &buffer[..count] {
+            if done {
+                return Ok(Some(byte == 0));
+            }
+            done = byte == DONE;
+            if !done {
+                std::io::stdout().write_all(&[byte])?;
+            }
+        }
+        std::io::stdout().flush()?;
+    }
+}
+
+fn kept_lab() -> Result<KeptLab> {
+    isolation::require_root()?;
+    KeptLab::read(&state::record())?.context("no lab is up; bring one up with: cargo demo -- --keep")
+}
+
+fn down() -> Result<bool> {
+    isolation::require_root()?;
+    let record = state::record();
+    match KeptLab::read(&record)? {
+        Some(lab) => {
+            lab.end(&record)?;
+            println!("the lab is gone");
+        }
+        None => println!("no lab is up"),
+    }
+    Ok(true)
+}
+
+fn write_manifests(folder: &std::path::Path) -> Result<bool> {
+    std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+    for (name, text) in manifests::examples() {
+        std::fs::write(folder.join(&name), text).with_context(|| name.clone())?;
+    }
+    Ok(true)
+}

@@ -1,0 +1,46 @@
+//! What builds and tests need from the system, and the Debian packages that have it.
+
+/// A Debian package, recognised by a program of it: a name in the search path, or an absolute path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Package {
+    pub(crate) name: &'static str,
+    pub(crate) program: &'static str,
+}
+
+const fn package(name: &'static str, program: &'static str) -> Package {
+    Package { name, program }
+}
+
+/// For building: SQLite is C, and the etcd client is made from protocol files.
+const BUILD: [Package; 2] = [package("build-essential", "cc"), package("protobuf-compiler", "protoc")];
+
+/// For the lab: routers, cables, probes.
+const LAB: [Package; 5] = [
+    package("bird2", "bird"),
+    package("iproute2", "ip"),
+    package("iputils-ping", "ping"),
+    package("nftables", "nft"),
+    package("tcpdump", "tcpdump"),
+];
+
+/// For tests against other people's programs.
+const PEERS: [Package; 6] = [
+    package("conntrack", "conntrack"),
+    package("containerd", "containerd"),
+    package("etcd-server", "etcd"),
+    package("frr", "/usr/lib/frr/bgpd"),
+    package("gobgpd", "gobgpd"),
+    package("runc", "runc"),
+];
+
+/// What the demo needs; `etcd` only on that datastore.
+pub(crate) fn of_demo(etcd: bool) -> Vec<Package> {
+    let mut packages = [&BUILD[..], &LAB].concat();
+    packages.extend(PEERS.iter().filter(|package| etcd && package.name == "etcd-server"));
+    packages
+}
+
+/// What all tests need.
+pub(crate) fn of_verify() -> Vec<Package> {
+    [&BUILD[..], &LAB, &PEERS].concat()
+}
