@@ -224,7 +224,7 @@ fn no_packet_of_a_new_pod_passes_before_its_policy_is_in_force() {
             let sent = shouting.finish()?;
             container.del(node, &result)?;
             container.netns.delete()?;
-            Ok(sent)
+            anyhow::Ok(sent)
         });
         let mut sent = 0;
         for outcome in outcomes {

@@ -82,7 +82,7 @@ pub enum Output {
         min_ttl: Option<u8>,
         password: Option<Secret>,
     },
-    /// Append the bytes to the stream. Whenever the caller's queue of a connection becomes empty it answers
+    /// Append the bytes to the stream: whole messages, one or several. Whenever the caller's queue of a connection becomes empty it answers
     /// `SendQueueDrained`.
     Send {
         connection: ConnectionId,

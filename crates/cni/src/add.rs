@@ -14,13 +14,14 @@ pub(crate) fn add(environment: &Environment, config: &NetworkConfig) -> Result<V
     let host_interface = link::host_interface(&pod.namespace, &pod.name, &environment.interface);
     let mac = link::pod_mac(&environment.container_id, &environment.interface);
     let mtu = link::create(netns, &environment.interface, &host_interface, mac, config.mtu)?;
+    let (ipv4, ipv6) = config.families();
     let request = AddRequest {
         attachment: config.attachment(environment),
         pod,
         host_interface: host_interface.clone(),
         mac,
-        ipv4: config.ipam.assign_ipv4.unwrap_or(true),
-        ipv6: config.ipam.assign_ipv6.unwrap_or(false),
+        ipv4,
+        ipv6,
         ipv4_pools: config.ipam.ipv4_pools.clone(),
         ipv6_pools: config.ipam.ipv6_pools.clone(),
     };

@@ -21,6 +21,9 @@ pub(crate) struct NetworkConfig {
     pub(crate) valid_attachments: Option<Vec<ValidAttachment>>,
 }
 
+/// What a veth pair takes (`ETH_MIN_MTU` and `ETH_MAX_MTU` of linux/if_ether.h).
+const MTU: std::ops::RangeInclusive<u32> = 68..=65535;
+
 /// The keys below `ipam`. Calico writes booleans as strings; both are read.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
@@ -84,6 +87,10 @@ impl NetworkConfig {
             let message = "the network configuration on standard input is not valid JSON";
             (Version::NEWEST, CniError::new(CniError::DECODING_FAILURE, message, error))
         })?;
+        if !value.is_object() {
+            let message = "the network configuration on standard input is not a JSON object";
+            return Err((Version::NEWEST, CniError::new(CniError::INVALID_CONFIG, message, value)));
+        }
         let spoken = value.get("cniVersion").and_then(Value::as_str).unwrap_or("0.2.0");
         let Some(version) = Version::parse(spoken) else {
             let supported: Vec<&str> = Version::ALL.iter().map(|version| version.as_str()).collect();
@@ -92,6 +99,8 @@ impl NetworkConfig {
                 CniError::new(CniError::INCOMPATIBLE_VERSION, message, format!("supported: {}", supported.join(", ")));
             return Err((Version::NEWEST, error));
         };
+        // A runtime without attachments may write null for the empty list.
+        let none_valid = value.get("cni.dev/valid-attachments").is_some_and(Value::is_null);
         let raw: Raw = serde_json::from_value(value).map_err(|error| {
             (version, CniError::new(CniError::INVALID_CONFIG, "the network configuration is not valid", error))
         })?;
@@ -101,16 +110,26 @@ impl NetworkConfig {
             let details = "it must begin with a letter or digit, and hold letters, digits, '_', '.' and '-' only";
             return Err((version, CniError::new(CniError::INVALID_CONFIG, message, details)));
         }
+        let mtu = raw.mtu.filter(|mtu| *mtu != 0);
+        if let Some(mtu) = mtu.filter(|mtu| !MTU.contains(mtu)) {
+            let details = format!("it must be from {} to {}, or 0 for the kernel's choice", MTU.start(), MTU.end());
+            return Err((version, CniError::new(CniError::INVALID_CONFIG, format!("'mtu' is {mtu}"), details)));
+        }
         Ok(NetworkConfig {
             version,
             name: raw.name,
             socket: raw.socket.unwrap_or_else(|| DEFAULT_SOCKET.to_owned()),
-            mtu: raw.mtu.filter(|mtu| *mtu != 0),
+            mtu,
             ipam: raw.ipam,
             args: raw.args.cni,
             prev_result: raw.prev_result,
-            valid_attachments: raw.valid_attachments,
+            valid_attachments: raw.valid_attachments.or(none_valid.then(Vec::new)),
         })
+    }
+
+    /// Whether an address of each family is asked for: IPv4 unless said otherwise.
+    pub(crate) fn families(&self) -> (bool, bool) {
+        (self.ipam.assign_ipv4.unwrap_or(true), self.ipam.assign_ipv6.unwrap_or(false))
     }
 
     pub(crate) fn client(&self) -> margay_local_api::Client {
@@ -176,11 +195,34 @@ mod tests {
     #[test]
     fn broken_json_and_unknown_versions_have_their_codes() {
         assert_eq!(NetworkConfig::parse(b"{").expect_err("not JSON").1.code, 6);
+        assert_eq!(NetworkConfig::parse(br#""no object""#).expect_err("no object").1.code, 7);
         assert_eq!(NetworkConfig::parse(br#"{"cniVersion":"9.9.9","name":"n"}"#).expect_err("version").1.code, 1);
         assert_eq!(NetworkConfig::parse(br#"{"cniVersion":"1.0.0","name":"../n"}"#).expect_err("name").1.code, 7);
         let (version, error) =
             NetworkConfig::parse(br#"{"cniVersion":"1.0.0","name":"n","mtu":"x"}"#).expect_err("mtu");
         assert_eq!((version, error.code), (Version::V1_0_0, 7));
+    }
+
+    #[test]
+    fn the_mtu_is_the_kernels_where_it_is_0_and_refused_where_no_link_can_have_it() {
+        let with =
+            |mtu: &str| NetworkConfig::parse(format!(r#"{{"cniVersion":"1.1.0","name":"n","mtu":{mtu}}}"#).as_bytes());
+        assert_eq!(with("0").expect("valid").mtu, None);
+        assert_eq!(with("9000").expect("valid").mtu, Some(9000));
+        for mtu in ["67", "65536", "-1"] {
+            assert_eq!(with(mtu).expect_err(mtu).1.code, 7);
+        }
+    }
+
+    #[test]
+    fn an_empty_list_of_attachments_is_not_an_absent_one() {
+        let valid = |json: &str| {
+            let json = format!(r#"{{"cniVersion":"1.1.0","name":"n"{json}}}"#);
+            NetworkConfig::parse(json.as_bytes()).expect("valid").valid_attachments.map(|valid| valid.len())
+        };
+        assert_eq!(valid(""), None);
+        assert_eq!(valid(r#","cni.dev/valid-attachments":null"#), Some(0));
+        assert_eq!(valid(r#","cni.dev/valid-attachments":[{"containerID":"c1","ifname":"eth0"}]"#), Some(1));
     }
 
     #[test]

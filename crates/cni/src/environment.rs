@@ -38,6 +38,8 @@ pub(crate) struct Environment {
     /// Absent in a DEL after the namespace is gone.
     pub(crate) netns: Option<PathBuf>,
     pub(crate) interface: String,
+    /// The namespace may be the host's own, as tests want it.
+    pub(crate) allows_host_netns: bool,
     pub(crate) args: BTreeMap<String, String>,
 }
 
@@ -76,6 +78,7 @@ impl Environment {
             container_id: variable("CNI_CONTAINERID").unwrap_or_default(),
             netns: variable("CNI_NETNS").map(PathBuf::from),
             interface: variable("CNI_IFNAME").unwrap_or_default(),
+            allows_host_netns: variable("CNI_NETNS_OVERRIDE").is_some_and(|value| is_true(&value)),
             args: parse_args(&variable("CNI_ARGS").unwrap_or_default())?,
         };
         if !needed.is_empty() {
@@ -105,6 +108,10 @@ fn invalid(message: impl Into<String>, details: &str) -> CniError {
     CniError::new(CniError::INVALID_ENVIRONMENT, message, details)
 }
 
+fn is_true(value: &str) -> bool {
+    value == "1" || value.eq_ignore_ascii_case("true")
+}
+
 /// Reads `K=V;K=V`, in any order. An unknown key is an error unless IgnoreUnknown is set.
 fn parse_args(text: &str) -> Result<BTreeMap<String, String>, CniError> {
     let mut args = BTreeMap::new();
@@ -114,7 +121,7 @@ fn parse_args(text: &str) -> Result<BTreeMap<String, String>, CniError> {
         };
         args.insert(key.to_owned(), value.to_owned());
     }
-    let lenient = args.get("IgnoreUnknown").is_some_and(|value| value == "1" || value.eq_ignore_ascii_case("true"));
+    let lenient = args.get("IgnoreUnknown").is_some_and(|value| is_true(value));
     match args.keys().find(|key| !KNOWN_ARGS.contains(&key.as_str())) {
         Some(unknown) if !lenient => Err(invalid(format!("CNI_ARGS has the unknown key '{unknown}'"), "")),
         _ => Ok(args),

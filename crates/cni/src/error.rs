@@ -19,6 +19,8 @@ impl CniError {
     pub(crate) const IO_FAILURE: u32 = 5;
     pub(crate) const DECODING_FAILURE: u32 = 6;
     pub(crate) const INVALID_CONFIG: u32 = 7;
+    /// The namespace can't be a container's, as the CNI library's skeleton for plugins has it.
+    pub(crate) const INVALID_NETNS: u32 = 8;
 
     pub(crate) fn new(code: u32, message: impl Into<String>, details: impl fmt::Display) -> CniError {
         CniError { code, message: message.into(), details: details.to_string() }

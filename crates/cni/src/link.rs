@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::net::IpAddr;
 use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use margay_net::{Cidr, Family, Mac};
@@ -16,8 +17,10 @@ use crate::result::{Added, Expected};
 /// The protocol of the routes inside the pod, `RTPROT_STATIC` (linux/rtnetlink.h).
 const STATIC: u8 = 4;
 
-/// `EEXIST` (asm-generic/errno-base.h).
+/// `ENOENT`, `EEXIST` and `EINVAL` (asm-generic/errno-base.h).
+const NO_ENTRY: i32 = 2;
 const EXISTS: i32 = 17;
+const INVALID: i32 = 22;
 
 /// The name of the host's end: `cali` and eleven hexadecimal digits of the SHA-1 of `NAMESPACE.POD`, as Calico names it;
 /// further interfaces of a pod go by `NAMESPACE.POD.INTERFACE`.
@@ -69,8 +72,30 @@ pub(crate) fn create(
         mtu,
     };
     rtnl.create_veth(&spec).map_err(failed)?;
-    let made = rtnl.link(host_interface).map_err(failed)?;
-    Ok(made.map_or(1500, |link| link.mtu))
+    if let Some(mtu) = mtu {
+        return Ok(mtu);
+    }
+    match rtnl.link(host_interface) {
+        Ok(Some(link)) => Ok(link.mtu),
+        // Nobody can know what it is like: it goes again.
+        Ok(None) => Err(CniError::new(CniError::IO_FAILURE, format!("the link {host_interface} vanished"), "")),
+        Err(error) => {
+            let _ = delete(netns, interface);
+            Err(failed(error))
+        }
+    }
+}
+
+/// Refuses the namespace that the plugin itself runs in: the host's interfaces are no container's. A namespace that is
+/// gone is nobody's.
+pub(crate) fn refuse_host_netns(netns: &Path) -> Result<(), CniError> {
+    let identity = |path: &Path| std::fs::metadata(path).map(|file| (file.dev(), file.ino())).ok();
+    let own = identity(Path::new("/proc/thread-self/ns/net"));
+    if own.is_none() || identity(netns) != own {
+        return Ok(());
+    }
+    let message = format!("CNI_NETNS {} is the host's own network namespace", netns.display());
+    Err(CniError::new(CniError::INVALID_NETNS, message, "a container needs a namespace of its own"))
 }
 
 /// Gives the pod's end its addresses, the gateway as a permanent neighbour, and the default routes, and turns it on.
@@ -116,16 +141,19 @@ fn add_route(rtnl: &mut Rtnl, route: Route) -> Result<(), NetlinkError> {
 
 /// Deletes the pod's end, and with it the host's. Succeeds where the link or the namespace is gone.
 pub(crate) fn delete(netns: &Path, interface: &str) -> Result<(), CniError> {
-    if !netns.exists() {
-        return Ok(());
-    }
-    in_netns(netns, || {
+    let deleted = netns::in_namespace(netns, || {
         let mut rtnl = Rtnl::open()?;
         match rtnl.link(interface)? {
             Some(link) => rtnl.delete_link(link.index),
             None => Ok(()),
         }
-    })
+    });
+    match deleted {
+        // Nothing is there, or no more than the file that a namespace was bound to.
+        Err(error) if matches!(error.source.raw_os_error(), Some(NO_ENTRY | INVALID)) => Ok(()),
+        Err(error) => Err(CniError::io("cannot enter the pod's namespace", &error)),
+        Ok(deleted) => deleted.map_err(|error| CniError::io(format!("cannot delete {interface}"), &error)),
+    }
 }
 
 /// What of the pod's side is not as ADD left it, in words.
@@ -152,7 +180,13 @@ pub(crate) fn inspect(netns: &Path, interface: &str, expected: &Expected) -> Res
             }
             let family = Family::of(*address);
             let default = routes.iter().find(|route| route.prefix == Cidr::any(family));
-            match default.and_then(|route| route.next_hops.first()).and_then(|hop| hop.gateway) {
+            let gateway = default.and_then(|route| route.next_hops.first()).and_then(|hop| hop.gateway);
+            if let Some(gateway @ IpAddr::V4(_)) = gateway
+                && !routes.iter().any(|route| route.prefix == Cidr::host(gateway))
+            {
+                problems.push(format!("the route to the gateway {gateway} is missing"));
+            }
+            match gateway {
                 None => problems.push(format!("the {family} default route is missing")),
                 Some(gateway) if !has_gateway(&neighbours, link.index, gateway) => {
                     problems.push(format!("the permanent neighbour {gateway} is missing"));
@@ -195,6 +229,20 @@ mod tests {
         assert_eq!(host_interface("default", "nginx", "eth0"), "calic440f455693");
         assert_ne!(host_interface("default", "nginx", "eth0"), host_interface("default", "nginx", "net1"));
         assert!(host_interface("shop", "web-0", "eth0").starts_with("cali"));
+    }
+
+    #[test]
+    fn the_hosts_namespace_is_refused_and_one_that_is_gone_is_not() {
+        let host = refuse_host_netns(Path::new("/proc/self/ns/net")).expect_err("the host's");
+        assert_eq!(host.code, 8);
+        assert_eq!(refuse_host_netns(Path::new("/nonexistent/netns")), Ok(()));
+        assert_eq!(delete(Path::new("/nonexistent/netns"), "eth0"), Ok(()));
+        // What a namespace leaves where only its mount went.
+        let file = std::env::temp_dir().join(format!("margay-cni-{}", std::process::id()));
+        std::fs::write(&file, "").expect("a file");
+        let deleted = delete(&file, "eth0");
+        std::fs::remove_file(&file).expect("removed");
+        assert_eq!(deleted, Ok(()));
     }
 
     #[test]

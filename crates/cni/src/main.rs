@@ -53,6 +53,12 @@ fn main() -> ExitCode {
 
 fn run(environment: &Environment, config: &NetworkConfig) -> Result<Option<serde_json::Value>, CniError> {
     environment.command.check_version(config.version)?;
+    if let Some(netns) = environment.netns.as_deref()
+        && matches!(environment.command, Command::Add | Command::Del)
+        && !environment.allows_host_netns
+    {
+        link::refuse_host_netns(netns)?;
+    }
     match environment.command {
         Command::Add => add::add(environment, config).map(Some),
         Command::Del => del::del(environment, config).map(|()| None),

@@ -1,5 +1,6 @@
 use clap::{Args, Subcommand};
 use margay_api::kinds::{IpPool, IpPoolSpec, WorkloadEndpoint, WorkloadEndpointSpec};
+use margay_datastore::Datastore;
 use margay_ipam_client::{CheckReport, IpamClient, Report};
 
 use crate::output::{self, Format};
@@ -38,31 +39,48 @@ pub(crate) fn run(connection: &Connection, command: &IpamCommand) -> Result<(), 
     let datastore = store::open(connection)?;
     store::block_on(async {
         let client = IpamClient::new(datastore.clone(), "");
-        let pools: Vec<IpPool> =
-            store::all::<IpPoolSpec>(&*datastore).await?.into_iter().map(|stored| stored.object).collect();
-        let endpoints: Vec<WorkloadEndpoint> =
-            store::all::<WorkloadEndpointSpec>(&*datastore).await?.into_iter().map(|stored| stored.object).collect();
         match command {
-            IpamCommand::Show(args) => show(&client.report(&pools).await?, args),
-            IpamCommand::Check(args) => check(&client.check(&endpoints).await?, args.output),
-            IpamCommand::Release(args) => {
-                let user = endpoints
-                    .iter()
-                    .find(|endpoint| endpoint.spec.ip_networks.iter().any(|network| network.addr() == args.ip));
-                if let (Some(user), false) = (user, args.force) {
-                    let pod = format!("{}/{}", user.namespace().unwrap_or_default(), user.spec.pod);
-                    return Err(Failure::Failed(format!(
-                        "{} is in use by {pod}; --force frees it all the same",
-                        args.ip
-                    )));
-                }
-                match client.release_address(args.ip).await? {
-                    true => output::text(&format!("{} freed\n", args.ip)),
-                    false => Err(Failure::Failed(format!("{} is not assigned", args.ip))),
-                }
+            IpamCommand::Show(args) => {
+                let (pools, problems) = store::all::<IpPoolSpec>(&*datastore).await?;
+                let pools: Vec<IpPool> = pools.into_iter().map(|stored| stored.object).collect();
+                show(&client.report(&pools).await?, args)?;
+                store::fail_with(problems)
             }
+            IpamCommand::Check(args) => {
+                let (endpoints, problems) = endpoints(&*datastore).await?;
+                let checked = check(&client.check(&endpoints).await?, args.output);
+                store::fail_with(problems).and(checked)
+            }
+            IpamCommand::Release(args) => release(&client, &endpoints(&*datastore).await?, args).await,
         }
     })
+}
+
+async fn endpoints(datastore: &dyn Datastore) -> Result<(Vec<WorkloadEndpoint>, Vec<String>), Failure> {
+    let (stored, problems) = store::all::<WorkloadEndpointSpec>(datastore).await?;
+    Ok((stored.into_iter().map(|stored| stored.object).collect(), problems))
+}
+
+async fn release(
+    client: &IpamClient,
+    (endpoints, problems): &(Vec<WorkloadEndpoint>, Vec<String>),
+    args: &ReleaseArgs,
+) -> Result<(), Failure> {
+    let uses = |endpoint: &&WorkloadEndpoint| endpoint.spec.ip_networks.iter().any(|used| used.addr() == args.ip);
+    let user = endpoints.iter().find(uses);
+    let reason = match (user, problems.first()) {
+        _ if args.force => None,
+        (Some(user), _) => Some(format!("in use by {}/{}", user.namespace().unwrap_or_default(), user.spec.pod)),
+        (None, Some(problem)) => Some(format!("perhaps in use: {problem}")),
+        (None, None) => None,
+    };
+    if let Some(reason) = reason {
+        return Err(Failure::Failed(format!("{} is {reason}; --force frees it all the same", args.ip)));
+    }
+    match client.release_address(args.ip).await? {
+        true => output::text(&format!("{} freed\n", args.ip)),
+        false => Err(Failure::Failed(format!("{} is not assigned", args.ip))),
+    }
 }
 
 fn show(report: &Report, args: &ShowArgs) -> Result<(), Failure> {

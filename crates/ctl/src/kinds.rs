@@ -16,9 +16,10 @@ pub(crate) struct Prepared {
     pub(crate) name: String,
     pub(crate) key: String,
     /// The JSON to store over what is there.
-    pub(crate) encode: Box<dyn Fn(Option<&KeyValue>) -> Result<Vec<u8>, Failure>>,
+    pub(crate) encode: Encoder,
 }
 
+type Encoder = Box<dyn Fn(Option<&KeyValue>) -> Result<Vec<u8>, Failure>>;
 type Reader<T> = Box<dyn Fn(&KeyValue) -> Result<T, Failure>>;
 
 /// A kind as it is stored and shown.

@@ -109,14 +109,16 @@ pub(crate) fn delete(connection: &Connection, args: &DeleteArgs) -> Result<(), F
     }
     let datastore = store::open(connection)?;
     store::block_on(async {
+        let mut missing = Vec::new();
         for (key, label) in targets {
             match datastore.delete(&key, None).await {
                 Ok(()) => output::text(&format!("{label} deleted\n"))?,
-                Err(StoreError::NotFound { .. }) => return Err(Failure::Failed(format!("{label} is not there"))),
+                // The others go all the same.
+                Err(StoreError::NotFound { .. }) => missing.push(format!("{label} is not there")),
                 Err(error) => return Err(error.into()),
             }
         }
-        Ok(())
+        store::fail_with(missing)
     })
 }
 
@@ -144,21 +146,29 @@ pub(crate) fn get(connection: &Connection, args: &GetArgs) -> Result<(), Failure
         }
     })?;
     if matches!(args.output, Format::Json | Format::Yaml) {
-        let value = as_value(&kind, &found, args.name.is_some())?;
-        return output::machine(args.output, &value).unwrap_or(Ok(()));
+        let (mut items, problems) = store::sorted_out(&found, &kind.json);
+        match (&args.name, items.pop()) {
+            (Some(_), Some(item)) => output::machine(args.output, &item).unwrap_or(Ok(()))?,
+            (Some(_), None) => {}
+            (None, last) => {
+                items.extend(last);
+                output::machine(args.output, &list(items)).unwrap_or(Ok(()))?;
+            }
+        }
+        return store::fail_with(problems);
     }
-    output::text(&as_table(&kind, &found, args)?)
+    let (table, problems) = as_table(&kind, &found, args);
+    output::text(&table)?;
+    store::fail_with(problems)
 }
 
-fn as_value(kind: &Kind, found: &[KeyValue], single: bool) -> Result<Value, Failure> {
-    let mut items = found.iter().map(|stored| (kind.json)(stored)).collect::<Result<Vec<_>, _>>()?;
-    if single && items.len() == 1 {
-        return Ok(items.remove(0));
-    }
-    Ok(json!({ "apiVersion": "projectcalico.org/v3", "kind": format!("{}List", kind.kind), "items": items }))
+/// Objects in the form that `apply` takes back.
+fn list(items: Vec<Value>) -> Value {
+    json!({ "apiVersion": "v1", "kind": "List", "items": items })
 }
 
-fn as_table(kind: &Kind, found: &[KeyValue], args: &GetArgs) -> Result<String, Failure> {
+/// The objects that could be read as rows, and why the others could not.
+fn as_table(kind: &Kind, found: &[KeyValue], args: &GetArgs) -> (String, Vec<String>) {
     let wide = args.output == Format::Wide;
     let mut header: Vec<&str> = Vec::new();
     if kind.namespaced && args.all_namespaces {
@@ -169,8 +179,7 @@ fn as_table(kind: &Kind, found: &[KeyValue], args: &GetArgs) -> Result<String, F
     if wide {
         header.extend(kind.wide);
     }
-    let mut rows = Vec::new();
-    for stored in found {
+    let (rows, problems) = store::sorted_out(found, |stored| {
         let path = stored.key.strip_prefix(&kind.prefix()).unwrap_or(&stored.key);
         let mut row: Vec<String> = match path.split_once('/') {
             Some((namespace, name)) if args.all_namespaces => vec![namespace.to_owned(), name.to_owned()],
@@ -179,9 +188,9 @@ fn as_table(kind: &Kind, found: &[KeyValue], args: &GetArgs) -> Result<String, F
         };
         row.extend((kind.row)(stored)?);
         row.truncate(header.len());
-        rows.push(row);
-    }
-    Ok(output::table(&header, &rows))
+        Ok(row)
+    });
+    (output::table(&header, &rows), problems)
 }
 
 fn key_of(kind: &Kind, namespace: Option<&str>, name: &str) -> String {
@@ -208,6 +217,10 @@ fn read_files(paths: &[PathBuf], namespace: Option<&str>) -> Result<Vec<Prepared
                 prepared.push(kinds::prepare(&document, namespace).map_err(error)?);
             }
         }
+    }
+    if prepared.is_empty() && !paths.is_empty() {
+        let shown: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
+        return Err(Failure::Failed(format!("there is no object in {}", shown.join(", "))));
     }
     Ok(prepared)
 }
@@ -236,4 +249,68 @@ fn read_path(path: &PathBuf) -> Result<Vec<(String, String)>, Failure> {
             Ok((file.display().to_string(), text))
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use margay_datastore::Revision;
+
+    const PREFIX: &str = "/calico/resources/v3/projectcalico.org/";
+
+    fn stored(path: &str, value: &str) -> KeyValue {
+        KeyValue { key: format!("{PREFIX}{path}"), value: value.into(), revision: Revision::new(7) }
+    }
+
+    #[test]
+    fn a_corrupt_value_is_named_and_hides_no_other() {
+        let kind = kinds::find("ippools").expect("a kind");
+        let good = r#"{"kind":"IPPool","apiVersion":"projectcalico.org/v3","metadata":{"name":"b"},"spec":{"cidr":"10.65.0.0/16"}}"#;
+        let found = [stored("ippools/a", "{"), stored("ippools/b", good)];
+        let args = GetArgs {
+            kind: "ippools".to_owned(),
+            name: None,
+            namespace: None,
+            all_namespaces: false,
+            output: Format::Table,
+        };
+        let (table, problems) = as_table(&kind, &found, &args);
+        assert!(table.contains("b     10.65.0.0/16"), "{table}");
+        assert_eq!(problems.len(), 1);
+        assert!(problems[0].contains("ippools/a") && problems[0].contains("repair or delete it"), "{problems:?}");
+        let (items, problems) = store::sorted_out(&found, &kind.json);
+        assert_eq!((items.len(), problems.len()), (1, 1));
+        assert_eq!(items[0]["metadata"]["resourceVersion"], "7");
+    }
+
+    #[test]
+    fn what_get_prints_as_a_list_apply_takes_back() {
+        let kind = kinds::find("bgppeers").expect("a kind");
+        let peer = r#"{"kind":"BGPPeer","apiVersion":"projectcalico.org/v3","metadata":{"name":"tor","uid":"u","creationTimestamp":"2024-01-01T00:00:00Z"},"spec":{"peerIP":"10.0.0.1","asNumber":65001}}"#;
+        let (items, _) = store::sorted_out(&[stored("bgppeers/tor", peer)], &kind.json);
+        let yaml = output::yaml(&list(items)).expect("YAML");
+        let documents = parse_documents(&yaml).expect("documents");
+        let prepared = kinds::prepare(&documents[0], None).expect("a peer");
+        assert_eq!(
+            (documents.len(), prepared.key.as_str()),
+            (1, "/calico/resources/v3/projectcalico.org/bgppeers/tor")
+        );
+    }
+
+    #[test]
+    fn directories_are_read_by_name_and_nothing_in_them_is_an_error() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().to_owned();
+        assert!(
+            read_files(std::slice::from_ref(&path), None).is_err_and(|error| error.message().contains("no object"))
+        );
+        let namespace = |name: &str| format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: {name}}}\n");
+        std::fs::write(path.join("2.yaml"), namespace("second")).expect("a file");
+        std::fs::write(path.join("1.yml"), namespace("first")).expect("a file");
+        std::fs::write(path.join("notes.txt"), "not ours").expect("a file");
+        let extra = directory.path().join("2.yaml");
+        let names: Vec<String> =
+            read_files(&[path, extra], None).expect("read").into_iter().map(|object| object.name).collect();
+        assert_eq!(names, ["first", "second", "second"]);
+    }
 }

@@ -19,10 +19,30 @@ pub(crate) fn block_on<T>(future: impl Future<Output = Result<T, Failure>>) -> R
         .block_on(future)
 }
 
-/// All objects of a kind.
-pub(crate) async fn all<S: Spec>(store: &dyn Datastore) -> Result<Vec<Stored<S>>, Failure> {
+/// All objects of a kind, and why some could not be read: one that is corrupt doesn't hide the others.
+pub(crate) async fn all<S: Spec>(store: &dyn Datastore) -> Result<(Vec<Stored<S>>, Vec<String>), Failure> {
     let listed = store.list(&format!("{RESOURCE_PREFIX}{}/", S::PLURAL)).await?;
-    listed.items.iter().map(decode).collect()
+    Ok(sorted_out(&listed.items, decode))
+}
+
+/// What could be read of stored values, and the reasons of the others, which name their keys.
+pub(crate) fn sorted_out<T>(
+    stored: &[KeyValue],
+    read: impl Fn(&KeyValue) -> Result<T, Failure>,
+) -> (Vec<T>, Vec<String>) {
+    let (mut good, mut problems) = (Vec::new(), Vec::new());
+    for stored in stored {
+        match read(stored) {
+            Ok(value) => good.push(value),
+            Err(failure) => problems.push(failure.message().to_owned()),
+        }
+    }
+    (good, problems)
+}
+
+/// Fails with the problems, if there are any.
+pub(crate) fn fail_with(problems: Vec<String>) -> Result<(), Failure> {
+    if problems.is_empty() { Ok(()) } else { Err(Failure::Failed(problems.join("\n"))) }
 }
 
 /// A stored object with its revision filled in.

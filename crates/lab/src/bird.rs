@@ -225,9 +225,14 @@ fn config(asn: Asn, router_id: std::net::Ipv4Addr, topology: &Topology, sessions
         let (longest, bits) = (pool.len(), family.bits());
         line(format_args!("define POOLS_{family} = [ {pool}{{{longest},{bits}}} ];"));
         line(format_args!("define CLUSTER_{family} = [ {pool}{{{longest},{bits}}}, {nodes}{{{bits},{bits}}} ];"));
+        // A node's own address is on the link to it already; with a route to it through itself IPv6 finds no next hop.
+        let learned = match family {
+            Family::V4 => "source = RTS_BGP",
+            Family::V6 => "source = RTS_BGP && bgp_next_hop != net.ip",
+        };
         line(format_args!(
             "protocol kernel kernel_{family} {{\n    merge paths on limit 16;\n    \
-             {family} {{ import none; export where source = RTS_BGP; }};\n}}\n"
+             {family} {{ import none; export where {learned}; }};\n}}\n"
         ));
     }
     line(format_args!(

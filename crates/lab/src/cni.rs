@@ -143,12 +143,25 @@ pub fn call(
 
 /// ADD: makes the pod's namespace and has the plugin wire it.
 pub fn add(node: &Node, topology: &Topology, spec: &PodSpec, container_id: &str) -> Result<Pod> {
-    let netns = Netns::create(&format!("cni-{container_id}"))?;
+    let netns = create_netns(container_id)?;
+    let added = wire(node, topology, spec, container_id, &netns);
+    if added.is_err() {
+        let _ = netns.delete();
+    }
+    added
+}
+
+/// Makes the namespace of a pod, as a runtime does before ADD.
+pub fn create_netns(container_id: &str) -> Result<Netns> {
+    Netns::create(&format!("cni-{container_id}"))
+}
+
+/// ADD for a namespace that is there.
+pub fn wire(node: &Node, topology: &Topology, spec: &PodSpec, container_id: &str, netns: &Netns) -> Result<Pod> {
     let config = network_config(node, topology, &spec.labels);
     let path = netns.path().display().to_string();
     let output = call(node, CniCommand::Add, container_id, &path, &spec.key, &config)?;
     if output.code != 0 {
-        let _ = netns.delete();
         bail!(
             "margay-cni ADD of {} on {} exited with {}: {} {}",
             spec.key,
@@ -170,14 +183,20 @@ pub fn add(node: &Node, topology: &Topology, spec: &PodSpec, container_id: &str)
         spec: spec.clone(),
         node: node.name().to_owned(),
         container_id: container_id.to_owned(),
-        netns,
+        netns: netns.clone(),
         addresses,
         result,
     })
 }
 
-/// DEL as a runtime calls it for a pod that ends, with the result of ADD; then the namespace goes.
+/// DEL for a pod that ends; then the namespace goes.
 pub fn del(node: &Node, topology: &Topology, pod: &Pod) -> Result<()> {
+    unwire(node, topology, pod)?;
+    pod.netns.delete()
+}
+
+/// DEL as a runtime calls it, with the result of ADD.
+pub fn unwire(node: &Node, topology: &Topology, pod: &Pod) -> Result<()> {
     let mut config = network_config(node, topology, &pod.spec.labels);
     config["prevResult"] = pod.result.clone();
     let path = pod.netns.path().display().to_string();
@@ -185,7 +204,7 @@ pub fn del(node: &Node, topology: &Topology, pod: &Pod) -> Result<()> {
     if output.code != 0 {
         bail!("margay-cni DEL of {} exited with {}: {}", pod.key(), output.code, output.stdout.trim());
     }
-    pod.netns.delete()
+    Ok(())
 }
 
 fn addresses(result: &Value) -> Result<Vec<IpAddr>> {

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use crate::{Binaries, Netns, NodeSpec, Process, isolation, places, process, until};
+use margay_net::Family;
+
+use crate::{Binaries, Families, Netns, NodeSpec, Process, isolation, places, process, until};
 
 /// A node of the cluster: a namespace with its uplinks, and the `margayd node` that runs in it.
 #[derive(Debug)]
@@ -14,18 +16,20 @@ pub struct Node {
     netns: Netns,
     dir: PathBuf,
     datastore: String,
+    families: Families,
     binaries: Binaries,
     daemon: Option<Process>,
 }
 
 impl Node {
-    pub(crate) fn new(spec: NodeSpec, datastore: &str, binaries: &Binaries) -> Result<Node> {
+    pub(crate) fn new(spec: NodeSpec, families: Families, datastore: &str, binaries: &Binaries) -> Result<Node> {
         let netns = Netns::open(&spec.name)?;
         let dir = Path::new(isolation::LAB_DIR).join(&spec.name);
         for part in ["run", "state"] {
             std::fs::create_dir_all(dir.join(part)).with_context(|| dir.display().to_string())?;
         }
-        let node = Node { spec, netns, dir, datastore: datastore.to_owned(), binaries: binaries.clone(), daemon: None };
+        let datastore = datastore.to_owned();
+        let node = Node { spec, netns, dir, datastore, families, binaries: binaries.clone(), daemon: None };
         places::write(&node.spec.name, &node.spec.name, &node.environment())?;
         Ok(node)
     }
@@ -57,7 +61,11 @@ impl Node {
 
     /// The environment that tells Margay's programs which node they are on.
     pub fn environment(&self) -> BTreeMap<String, String> {
+        // The management network is no address of the cluster.
+        let method = |family| if self.families.has(family) { "autodetect" } else { "none" }.to_owned();
         [
+            ("MARGAY_IP", method(Family::V4)),
+            ("MARGAY_IP6", method(Family::V6)),
             ("MARGAY_NODE", self.spec.name.clone()),
             ("MARGAY_DATASTORE", self.datastore.clone()),
             ("MARGAY_STATE", self.dir.join("state").display().to_string()),

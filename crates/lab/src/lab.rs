@@ -10,7 +10,7 @@ use crate::bird::{self, Fault, Router};
 use crate::datastore::Datastore;
 use crate::traffic::parallel;
 use crate::{Binaries, DatastoreKind, Netns, Node, Pod, PodKey, PodSpec, Process, Topology};
-use crate::{cni, isolation, manifests, places, process, until, wiring};
+use crate::{cni, isolation, manifests, netns, places, process, until, wiring};
 
 /// What kind of lab to bring up.
 #[derive(Debug, Clone)]
@@ -80,7 +80,7 @@ impl Lab {
         places::write(isolation::HUB, isolation::HUB, &environment)?;
         let mut nodes = BTreeMap::new();
         for spec in options.topology.nodes() {
-            nodes.insert(spec.name.clone(), Node::new(spec, &datastore.url, &binaries)?);
+            nodes.insert(spec.name.clone(), Node::new(spec, options.topology.families, &datastore.url, &binaries)?);
         }
         Ok(Lab { options, hub, binaries, routers, nodes, pods: BTreeMap::new(), datastore, containers: 0 })
     }
@@ -248,6 +248,17 @@ impl Lab {
     /// Fails if the daemon of any node has ended.
     pub fn check_daemons(&mut self) -> Result<()> {
         self.nodes.values_mut().try_for_each(Node::check_daemon)
+    }
+
+    /// Ends all processes and takes all namespaces but the hub away, so that another lab can be brought up in the same
+    /// place.
+    pub fn end(self) -> Result<()> {
+        drop(self);
+        for name in netns::names()?.iter().filter(|name| *name != isolation::HUB) {
+            Netns::open(name)?.delete()?;
+        }
+        std::fs::remove_dir_all(isolation::LAB_DIR).context(isolation::LAB_DIR)?;
+        std::fs::create_dir_all(isolation::LAB_DIR).context(isolation::LAB_DIR)
     }
 
     /// The log files of all daemons and routers, by name.

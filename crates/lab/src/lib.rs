@@ -29,12 +29,15 @@
 //! });
 //! ```
 
+pub mod bench;
 pub mod bird;
 pub mod checks;
 pub mod cni;
 pub mod demo;
+pub mod figures;
 pub mod isolation;
 pub mod manifests;
+pub mod measure;
 pub mod places;
 pub mod process;
 pub mod state;

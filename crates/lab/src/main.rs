@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::io::{Read, Write};
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::process::{Child, ExitCode, Stdio};
 use std::sync::Arc;
@@ -9,11 +10,13 @@ use std::sync::atomic::{AtomicI32, Ordering};
 
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand, ValueEnum};
+use margay_lab::bench::{self, BenchOptions, DeviceKind};
 use margay_lab::bird::Fault;
 use margay_lab::demo::{self, DemoOptions};
+use margay_lab::figures::{self, FiguresOptions};
 use margay_lab::isolation::{self, Lifetime};
 use margay_lab::state::{self, KeptLab};
-use margay_lab::{DatastoreKind, Families, Lab, LabOptions, Topology, manifests, places};
+use margay_lab::{Binaries, DatastoreKind, Families, Lab, LabOptions, Topology, manifests, places};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -34,12 +37,18 @@ enum Task {
     Fabric(FabricArguments),
     /// Run a command at a place of the lab that was left up: a node, a pod, a router, or `hub`.
     Exec(Place),
+    /// Measure what pods and daemons cost in the demo's cluster.
+    Figures(FiguresArguments),
+    /// Measure BGP speakers side by side: time and memory of a table's way through each.
+    BenchBgp(BenchArguments),
     /// Take down the lab that was left up.
     Down,
     /// Write the example resources to a folder.
     Manifests { folder: PathBuf },
     #[command(hide = true)]
     Enter(Place),
+    #[command(hide = true)]
+    BenchNull { address: Ipv4Addr, asn: u32, feeder: Ipv4Addr },
 }
 
 #[derive(Parser)]
@@ -67,6 +76,70 @@ struct FabricArguments {
     datastore: DatastoreName,
     #[arg(long, value_enum, default_value = "ipv4")]
     families: FamiliesName,
+}
+
+#[derive(Parser)]
+struct FiguresArguments {
+    /// The folder with the resources to apply.
+    #[arg(long, default_value = "config/examples")]
+    config: PathBuf,
+    /// ADDs and DELs one after the other.
+    #[arg(long, default_value_t = 100)]
+    calls: usize,
+    /// ADDs at once.
+    #[arg(long, default_value_t = 50)]
+    burst: usize,
+    /// How many times so many at once.
+    #[arg(long, default_value_t = 5)]
+    bursts: usize,
+    /// New pods to reach from the other rack, of each kind.
+    #[arg(long, default_value_t = 20)]
+    reached: usize,
+    /// Pods on one node when the daemons' memory is looked at again.
+    #[arg(long, default_value_t = 100)]
+    pods: usize,
+    /// Where the CNI project's ptp and host-local are, to call them in turns with ours.
+    #[arg(long, default_value = "/usr/lib/cni")]
+    plugins: PathBuf,
+    #[arg(short, long, value_enum, default_value = "markdown")]
+    output: Format,
+}
+
+#[derive(Parser)]
+struct BenchArguments {
+    /// Prefixes that the feeder announces.
+    #[arg(long, default_value_t = 100_000)]
+    routes: usize,
+    /// A shape for each: so many receivers.
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 50])]
+    receivers: Vec<usize>,
+    /// What to measure.
+    #[arg(long, value_enum, value_delimiter = ',', default_values = ["null", "margay", "bird"])]
+    devices: Vec<DeviceName>,
+    /// Runs of each; the median counts.
+    #[arg(long, default_value_t = 3)]
+    runs: usize,
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// The program that runs our speaker; the release build's example `bench_speaker` if not given.
+    #[arg(long)]
+    speaker: Option<PathBuf>,
+    #[arg(short, long, value_enum, default_value = "markdown")]
+    output: Format,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Markdown,
+    Json,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum DeviceName {
+    /// A forwarder without tables: the harness's own cost.
+    Null,
+    Margay,
+    Bird,
 }
 
 #[derive(Parser)]
@@ -104,6 +177,16 @@ impl From<DatastoreName> for DatastoreKind {
     }
 }
 
+impl From<DeviceName> for DeviceKind {
+    fn from(name: DeviceName) -> DeviceKind {
+        match name {
+            DeviceName::Null => DeviceKind::Null,
+            DeviceName::Margay => DeviceKind::Margay,
+            DeviceName::Bird => DeviceKind::Bird,
+        }
+    }
+}
+
 impl From<FamiliesName> for Families {
     fn from(name: FamiliesName) -> Families {
         match name {
@@ -124,6 +207,10 @@ fn main() -> ExitCode {
         Task::Demo(arguments) => own_a_lab(arguments.keep),
         Task::Fabric(arguments) if isolation::inside() => fabric_inside(&arguments),
         Task::Fabric(_) => own_a_lab(false),
+        Task::Figures(arguments) if isolation::inside() => figures_inside(&arguments),
+        Task::BenchBgp(arguments) if isolation::inside() => bench_inside(&arguments),
+        Task::Figures(_) | Task::BenchBgp(_) => own_a_lab(false),
+        Task::BenchNull { address, asn, feeder } => bench::run_null(address, asn, feeder).map(|()| true),
         Task::Exec(place) => kept_lab().and_then(|lab| lab.exec(&place.place, &place.command)).map(|()| true),
         Task::Down => down(),
         Task::Manifests { folder } => write_manifests(&folder),
@@ -167,6 +254,50 @@ fn fabric_inside(arguments: &FabricArguments) -> Result<bool> {
     let lab = Lab::fabric(LabOptions::new(topology).datastore(arguments.datastore.into()))?;
     println!("up: {}", lab.logs().into_keys().collect::<Vec<_>>().join(" "));
     hold()
+}
+
+/// Process 1 of the labs in which figures are taken.
+fn figures_inside(arguments: &FiguresArguments) -> Result<bool> {
+    isolation::settle()?;
+    let options = FiguresOptions {
+        config: arguments.config.clone(),
+        calls: arguments.calls,
+        burst: arguments.burst,
+        bursts: arguments.bursts,
+        reached: arguments.reached,
+        pods: arguments.pods,
+        plugins: arguments.plugins.clone(),
+    };
+    let figures = figures::run(&options)?;
+    print(arguments.output, figures.markdown(), &figures)
+}
+
+/// Process 1 of the namespaces in which speakers are measured.
+fn bench_inside(arguments: &BenchArguments) -> Result<bool> {
+    isolation::settle()?;
+    let speaker = match &arguments.speaker {
+        Some(path) => path.clone(),
+        None => Binaries::locate()?.dir().join("examples/bench_speaker"),
+    };
+    let options = BenchOptions {
+        routes: arguments.routes,
+        receivers: arguments.receivers.clone(),
+        devices: arguments.devices.iter().copied().map(DeviceKind::from).collect(),
+        runs: arguments.runs,
+        seed: arguments.seed,
+        speaker,
+    };
+    let report = bench::run(&options)?;
+    print(arguments.output, report.markdown(), &report)
+}
+
+fn print(format: Format, markdown: String, value: &impl serde::Serialize) -> Result<bool> {
+    let text = match format {
+        Format::Markdown => markdown,
+        Format::Json => serde_json::to_string_pretty(value)? + "\n",
+    };
+    std::io::stdout().write_all(text.as_bytes())?;
+    Ok(true)
 }
 
 /// Stays until killed; what the caller holds stays up with it.

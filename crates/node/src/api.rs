@@ -1,22 +1,26 @@
 //! The local API: HTTP with JSON on a unix socket that only root can open.
 
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
-
 use axum::body::Bytes;
-use axum::extract::State;
-use axum::http::StatusCode;
+use axum::extract::rejection::{BytesRejection, QueryRejection};
+use axum::extract::{Query, State};
+use axum::http::{Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use margay_local_api::{ApiError, BgpPeers, BgpRoutes, CniStatus, ExplainRequest, ExplainResponse, Status, path};
+use margay_local_api::{
+    AddResponse, ApiError, BgpPeers, BgpRoutes, CniStatus, ExplainRequest, ExplainResponse, GcResponse, Status, path,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixListener;
+use tokio::sync::oneshot;
 
-use crate::Exit;
-use crate::cni::Cni;
+use crate::cni::{Cni, StatusQuery};
 use crate::status::Viewer;
+
+mod socket;
+
+pub(crate) use socket::bind;
 
 /// What the handlers need.
 #[derive(Debug, Clone)]
@@ -25,28 +29,8 @@ pub(crate) struct Api {
     pub(crate) viewer: Viewer,
 }
 
-/// Takes the socket over from an earlier run and narrows it to root.
-pub(crate) fn bind(socket: &Path) -> Result<UnixListener, Exit> {
-    let failed =
-        |what: &str, error: std::io::Error| Exit::failed(format!("cannot {what} {}: {error}", socket.display()));
-    if let Some(directory) = socket.parent() {
-        std::fs::create_dir_all(directory).map_err(|error| failed("make the directory of", error))?;
-    }
-    if std::os::unix::net::UnixStream::connect(socket).is_ok() {
-        return Err(Exit::failed(format!("another margayd serves {}; stop it first", socket.display())));
-    }
-    match std::fs::remove_file(socket) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed("replace", error)),
-        _ => {}
-    }
-    let listener = UnixListener::bind(socket).map_err(|error| failed("listen on", error))?;
-    let root_only = std::fs::Permissions::from_mode(0o600);
-    std::fs::set_permissions(socket, root_only).map_err(|error| failed("protect", error))?;
-    Ok(listener)
-}
-
-/// Serves until the process ends.
-pub(crate) async fn serve(listener: UnixListener, api: Api) -> std::io::Result<()> {
+/// Serves until it is told to stop, then until the requests under way are answered.
+pub(crate) async fn serve(listener: UnixListener, api: Api, stop: oneshot::Receiver<()>) -> std::io::Result<()> {
     let router = Router::new()
         .route(path::STATUS, get(status))
         .route(path::BGP_PEERS, get(bgp_peers))
@@ -58,11 +42,17 @@ pub(crate) async fn serve(listener: UnixListener, api: Api) -> std::io::Result<(
         .route(path::CNI_GC, post(cni_gc))
         .route(path::CNI_STATUS, get(cni_status))
         .fallback(unknown)
+        .method_not_allowed_fallback(wrong_method)
         .with_state(api);
-    axum::serve(listener, router).await
+    let stopped = async {
+        // A sender that is gone means the same.
+        let _ = stop.await;
+    };
+    axum::serve(listener, router).with_graceful_shutdown(stopped).await
 }
 
 /// An error with the HTTP status that fits it.
+#[derive(Debug)]
 struct Failed(ApiError);
 
 impl From<ApiError> for Failed {
@@ -85,63 +75,98 @@ impl IntoResponse for Failed {
 }
 
 type Answer<T> = Result<Json<T>, Failed>;
+type Body = Result<Bytes, BytesRejection>;
 
-fn answer<T: Serialize>(result: Result<T, ApiError>) -> Answer<T> {
-    result.map(Json).map_err(Failed)
+/// Does the work in a task of its own: it goes on to its end even if the client hangs up, so that nothing is left half
+/// done, and a panic is this request's failure and nobody else's.
+async fn work<T: Serialize + Send + 'static>(
+    what: &str,
+    work: impl Future<Output = Result<T, ApiError>> + Send + 'static,
+) -> Answer<T> {
+    match tokio::spawn(work).await {
+        Ok(result) => result.map(Json).map_err(Failed),
+        Err(error) => Err(Failed(ApiError::new(ApiError::INTERNAL, format!("{what} failed"), error.to_string()))),
+    }
 }
 
-fn body<T: DeserializeOwned>(bytes: &Bytes) -> Result<T, Failed> {
-    serde_json::from_slice(bytes).map_err(|error| {
-        Failed(ApiError::new(ApiError::BAD_REQUEST, "the request cannot be understood", error.to_string()))
-    })
+fn body<T: DeserializeOwned>(bytes: Body) -> Result<T, Failed> {
+    let bad =
+        |details: String| Failed(ApiError::new(ApiError::BAD_REQUEST, "the request cannot be understood", details));
+    let bytes = bytes.map_err(|rejection| bad(rejection.body_text()))?;
+    serde_json::from_slice(&bytes).map_err(|error| bad(error.to_string()))
 }
 
 async fn status(State(api): State<Api>) -> Answer<Status> {
-    answer(api.viewer.status().await)
+    work("status", async move { api.viewer.status().await }).await
 }
 
 async fn bgp_peers(State(api): State<Api>) -> Answer<BgpPeers> {
-    answer(api.viewer.peers().await)
+    work("the list of peers", async move { api.viewer.peers().await }).await
 }
 
 async fn bgp_routes(State(api): State<Api>) -> Answer<BgpRoutes> {
-    answer(api.viewer.routes().await)
+    work("the list of routes", async move { api.viewer.routes().await }).await
 }
 
-async fn explain(State(api): State<Api>, bytes: Bytes) -> Answer<ExplainResponse> {
-    answer(api.viewer.explain(body::<ExplainRequest>(&bytes)?).await)
+async fn explain(State(api): State<Api>, bytes: Body) -> Answer<ExplainResponse> {
+    let request: ExplainRequest = body(bytes)?;
+    work("the explanation", async move { api.viewer.explain(request).await }).await
 }
 
-async fn cni_add(State(api): State<Api>, bytes: Bytes) -> Answer<margay_local_api::AddResponse> {
-    let request = body(&bytes)?;
-    // The work goes on to its end even if the plugin hangs up, so that nothing is left half done.
-    let cni = api.cni.clone();
-    let added = tokio::spawn(async move { cni.add(request).await }).await;
-    answer(added.unwrap_or_else(|error| Err(ApiError::new(ApiError::INTERNAL, "ADD failed", error.to_string()))))
+async fn cni_add(State(api): State<Api>, bytes: Body) -> Answer<AddResponse> {
+    let request = body(bytes)?;
+    work("ADD", async move { api.cni.add(request).await }).await
 }
 
-async fn cni_del(State(api): State<Api>, bytes: Bytes) -> Answer<CniStatus> {
-    let request = body(&bytes)?;
-    let cni = api.cni.clone();
-    let deleted = tokio::spawn(async move { cni.del(request).await }).await;
-    let deleted =
-        deleted.unwrap_or_else(|error| Err(ApiError::new(ApiError::INTERNAL, "DEL failed", error.to_string())));
-    answer(deleted.map(|()| CniStatus {}))
+async fn cni_del(State(api): State<Api>, bytes: Body) -> Answer<CniStatus> {
+    let request = body(bytes)?;
+    work("DEL", async move { api.cni.del(request).await.map(|()| CniStatus {}) }).await
 }
 
-async fn cni_check(State(api): State<Api>, bytes: Bytes) -> Answer<CniStatus> {
-    answer(api.cni.check(body(&bytes)?).await.map(|()| CniStatus {}))
+async fn cni_check(State(api): State<Api>, bytes: Body) -> Answer<CniStatus> {
+    let request = body(bytes)?;
+    work("CHECK", async move { api.cni.check(request).await.map(|()| CniStatus {}) }).await
 }
 
-async fn cni_gc(State(api): State<Api>, bytes: Bytes) -> Answer<margay_local_api::GcResponse> {
-    answer(api.cni.gc(body(&bytes)?).await)
+async fn cni_gc(State(api): State<Api>, bytes: Body) -> Answer<GcResponse> {
+    let request = body(bytes)?;
+    work("GC", async move { api.cni.gc(request).await }).await
 }
 
-async fn cni_status(State(api): State<Api>) -> Answer<CniStatus> {
-    answer(api.cni.status().map(|()| CniStatus {}))
+async fn cni_status(State(api): State<Api>, query: Result<Query<StatusQuery>, QueryRejection>) -> Answer<CniStatus> {
+    let Query(query) = query.map_err(|rejection| {
+        Failed(ApiError::new(ApiError::BAD_REQUEST, "the request cannot be understood", rejection.body_text()))
+    })?;
+    work("STATUS", async move { api.cni.status(&query).await.map(|()| CniStatus {}) }).await
 }
 
-async fn unknown(uri: axum::http::Uri) -> (StatusCode, Json<ApiError>) {
-    let error = ApiError::new(ApiError::BAD_REQUEST, format!("there is no {}", uri.path()), "see /v1/status");
+async fn unknown(uri: Uri) -> (StatusCode, Json<ApiError>) {
+    let details = format!("the API begins at {}", path::STATUS);
+    let error = ApiError::new(ApiError::BAD_REQUEST, format!("there is no {}", uri.path()), details);
     (StatusCode::NOT_FOUND, Json(error))
+}
+
+async fn wrong_method(method: Method, uri: Uri) -> (StatusCode, Json<ApiError>) {
+    let message = format!("{} does not take {method}", uri.path());
+    let error = ApiError::new(ApiError::BAD_REQUEST, message, "reads are GET, everything else is POST");
+    (StatusCode::METHOD_NOT_ALLOWED, Json(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_is_the_failure_of_one_request() {
+        let failed = work::<CniStatus>("ADD", async { panic!("a bug") }).await.expect_err("a panic");
+        assert_eq!((failed.0.code, failed.0.message.as_str()), (999, "ADD failed"));
+        assert!(failed.0.details.contains("a bug"), "{}", failed.0.details);
+    }
+
+    #[test]
+    fn errors_have_the_http_status_of_who_is_to_act() {
+        for (code, status) in [(11, 503), (50, 503), (7, 400), (3, 404), (100, 409), (101, 409), (999, 500)] {
+            assert_eq!(Failed(ApiError::new(code, "x", "")).into_response().status().as_u16(), status);
+        }
+    }
 }

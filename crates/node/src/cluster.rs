@@ -1,6 +1,8 @@
 //! What the daemon knows of the cluster, as the datastore last told.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
 
 use margay_api::kinds::{
     BgpConfiguration, BgpConfigurationSpec, BgpPeer, BgpPeerSpec, IpPool, IpPoolSpec, NetworkPolicySpec, Node,
@@ -64,6 +66,15 @@ pub(crate) struct Dirty {
     pub(crate) node: bool,
 }
 
+/// A write of the daemon's own to an endpoint, applied at once. The watch, which is behind, tells of what was before it
+/// and of the write itself; both are old news.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Written {
+    Put(Revision),
+    /// Gone; the value that was deleted was of this revision.
+    Deleted(Revision),
+}
+
 /// The caches.
 #[derive(Debug)]
 pub(crate) struct Cluster {
@@ -73,11 +84,16 @@ pub(crate) struct Cluster {
     pub(crate) peers: BTreeMap<String, BgpPeer>,
     pub(crate) configurations: BTreeMap<String, BgpConfiguration>,
     pub(crate) policies: BTreeSet<String>,
-    pub(crate) profiles: BTreeSet<String>,
+    pub(crate) profiles: Arc<BTreeSet<String>>,
+    /// The revision of this node's resource as last seen; None where there is none.
+    pub(crate) node_revision: Option<Revision>,
     /// This node's endpoints, each with the revision that it was last seen or written at.
     pub(crate) local_endpoints: BTreeMap<String, (Revision, WorkloadEndpoint)>,
-    pub(crate) endpoints: BTreeSet<String>,
-    pub(crate) own_blocks: BTreeSet<Cidr>,
+    /// The addresses of every endpoint of the cluster.
+    pub(crate) endpoints: BTreeMap<String, Box<[IpAddr]>>,
+    /// What the daemon wrote itself and the watch has not told of yet.
+    written: BTreeMap<String, Written>,
+    pub(crate) own_blocks: Arc<BTreeSet<Cidr>>,
     pub(crate) policy: PolicyCore,
     /// What could not be read, by key: the last good value stays.
     pub(crate) invalid: BTreeMap<String, String>,
@@ -93,10 +109,12 @@ impl Cluster {
             peers: BTreeMap::new(),
             configurations: BTreeMap::new(),
             policies: BTreeSet::new(),
-            profiles: BTreeSet::new(),
+            profiles: Arc::default(),
+            node_revision: None,
             local_endpoints: BTreeMap::new(),
-            endpoints: BTreeSet::new(),
-            own_blocks: BTreeSet::new(),
+            endpoints: BTreeMap::new(),
+            written: BTreeMap::new(),
+            own_blocks: Arc::default(),
             policy: PolicyCore::new(node_name),
             invalid: BTreeMap::new(),
             dirty: Dirty::default(),
@@ -107,12 +125,26 @@ impl Cluster {
         self.nodes.get(&self.node_name)
     }
 
+    /// This node's addresses as its resource has them.
+    pub(crate) fn node_addresses(&self) -> Vec<IpAddr> {
+        let node = self.node();
+        Family::ALL.iter().filter_map(|family| node.and_then(|node| node.spec.bgp_address(*family))).collect()
+    }
+
+    /// Tells whether a resource that is watched names a password.
+    pub(crate) fn names_secrets(&self) -> bool {
+        self.peers.values().any(|peer| peer.spec.password.is_some())
+    }
+
     pub(crate) fn bgp_configuration(&self) -> BgpConfigurationSpec {
         self.configurations.get("default").map(|object| object.spec.clone()).unwrap_or_default()
     }
 
     /// Takes over a stored value.
     pub(crate) fn put(&mut self, watched: Watched, stored: &KeyValue) {
+        if watched == Watched::Nodes && name_in(&stored.key) == self.node_name {
+            self.node_revision = Some(stored.revision);
+        }
         let problem = match watched {
             Watched::Nodes => self.put_named(stored, |cluster| {
                 cluster.dirty.bgp = true;
@@ -138,14 +170,14 @@ impl Cluster {
             }),
             Watched::Profiles => self.read::<ProfileSpec>(stored).map(|profile| {
                 self.policy.update_profile(profile.name(), Some(&profile));
-                self.profiles.insert(profile.name().to_owned());
+                Arc::make_mut(&mut self.profiles).insert(profile.name().to_owned());
             }),
             Watched::Endpoints => {
-                if self.is_outdated(&stored.key, stored.revision) {
+                if self.is_old_news(&stored.key, stored.revision) {
                     return;
                 }
                 self.read::<WorkloadEndpointSpec>(stored).map(|endpoint| {
-                    self.put_endpoint(&stored.key, stored.revision, endpoint);
+                    self.set_endpoint(&stored.key, stored.revision, endpoint);
                 })
             }
             Watched::Affinities(_) => self.put_affinity(stored),
@@ -162,12 +194,15 @@ impl Cluster {
     }
 
     /// Forgets a stored value that is gone.
-    pub(crate) fn delete(&mut self, watched: Watched, key: &str, revision: Option<Revision>) {
+    pub(crate) fn delete(&mut self, watched: Watched, key: &str, revision: Revision) {
         self.invalid.remove(key);
-        let name = key.rsplit('/').next().unwrap_or_default();
+        let name = name_in(key);
         match watched {
             Watched::Nodes => {
                 self.nodes.remove(name);
+                if name == self.node_name {
+                    self.node_revision = None;
+                }
                 self.dirty.bgp = true;
                 self.dirty.node = true;
             }
@@ -190,29 +225,66 @@ impl Cluster {
             }
             Watched::Profiles => {
                 self.policy.update_profile(name, None);
-                self.profiles.remove(name);
+                Arc::make_mut(&mut self.profiles).remove(name);
             }
             Watched::Endpoints => {
-                if revision.is_some_and(|revision| self.is_outdated(key, revision)) {
-                    return;
+                if !self.is_old_news(key, revision) {
+                    self.forget_endpoint(key);
                 }
-                self.delete_endpoint(key);
             }
             Watched::Affinities(_) => {
                 if let Some(cidr) = keys::cidr_of(key) {
-                    self.dirty.blocks |= self.own_blocks.remove(&cidr);
+                    self.dirty.blocks |= Arc::make_mut(&mut self.own_blocks).remove(&cidr);
                 }
             }
         }
     }
 
-    /// Takes over an endpoint that the datastore holds at `revision`.
-    pub(crate) fn put_endpoint(&mut self, key: &str, revision: Revision, endpoint: WorkloadEndpoint) {
+    /// Takes over an endpoint that the daemon itself wrote at `revision`, before the watch tells of it.
+    pub(crate) fn put_local(&mut self, key: &str, revision: Revision, endpoint: WorkloadEndpoint) {
+        let overtaken = self
+            .local_endpoints
+            .get(key)
+            .is_some_and(|(known, by)| *known > revision && by.spec.container_id == endpoint.spec.container_id);
+        // Somebody changed the very same attachment since, and the watch was faster than this.
+        if overtaken {
+            return;
+        }
+        self.written.insert(key.to_owned(), Written::Put(revision));
+        self.invalid.remove(key);
+        self.set_endpoint(key, revision, endpoint);
+    }
+
+    /// Forgets an endpoint that the daemon itself deleted, unless it is another container's by now; returns the interface
+    /// of what went. `deleted` is the revision of the value that was deleted, None where there was none.
+    pub(crate) fn drop_local(&mut self, key: &str, container_id: &str, deleted: Option<Revision>) -> Option<String> {
+        let known = self.local_endpoints.get(key);
+        if known.is_some_and(|(_, endpoint)| endpoint.spec.container_id != container_id) {
+            return None;
+        }
+        let interface = known.map(|(_, endpoint)| endpoint.spec.interface_name.clone());
+        if let Some(last) = known.map(|(revision, _)| *revision).max(deleted) {
+            self.written.insert(key.to_owned(), Written::Deleted(last));
+        }
+        self.forget_endpoint(key);
+        interface
+    }
+
+    /// The keys of this node's endpoints of a container's interface.
+    pub(crate) fn keys_of(&self, container_id: &str, interface: &str) -> BTreeSet<String> {
+        let is_of = |spec: &WorkloadEndpointSpec| spec.container_id == container_id && spec.endpoint == interface;
+        let local = self.local_endpoints.iter().filter(|(_, (_, endpoint))| is_of(&endpoint.spec));
+        local.map(|(key, _)| key.clone()).collect()
+    }
+
+    fn set_endpoint(&mut self, key: &str, revision: Revision, endpoint: WorkloadEndpoint) {
         self.policy.update_endpoint(key, Some(&endpoint));
-        self.endpoints.insert(key.to_owned());
+        let addresses = endpoint.spec.ip_networks.iter().map(|network| network.addr()).collect();
+        self.endpoints.insert(key.to_owned(), addresses);
         if endpoint.spec.node == self.node_name {
-            let known = self.local_endpoints.insert(key.to_owned(), (revision, endpoint.clone()));
-            if known.is_none_or(|(_, known)| known.spec != endpoint.spec) {
+            let dirty = self.local_endpoints.get(key).is_none_or(|(_, known)| known.spec != endpoint.spec);
+            self.local_endpoints.insert(key.to_owned(), (revision, endpoint));
+            if dirty {
                 self.dirty.endpoints.insert(key.to_owned());
             }
         } else if self.local_endpoints.remove(key).is_some() {
@@ -220,7 +292,7 @@ impl Cluster {
         }
     }
 
-    pub(crate) fn delete_endpoint(&mut self, key: &str) {
+    fn forget_endpoint(&mut self, key: &str) {
         self.policy.update_endpoint(key, None);
         self.endpoints.remove(key);
         if self.local_endpoints.remove(key).is_some() {
@@ -228,17 +300,30 @@ impl Cluster {
         }
     }
 
-    /// The daemon writes its own endpoints and applies them at once; the watch tells of them again, later.
-    fn is_outdated(&self, key: &str, revision: Revision) -> bool {
-        self.local_endpoints.get(key).is_some_and(|(known, _)| revision < *known)
+    /// Tells whether the watch speaks of the time before a write of the daemon's own, or of that write.
+    fn is_old_news(&mut self, key: &str, revision: Revision) -> bool {
+        match self.written.get(key) {
+            Some(Written::Put(at)) if revision < *at => true,
+            Some(Written::Deleted(at)) if revision <= *at => true,
+            Some(Written::Put(at)) if revision == *at => {
+                self.written.remove(key);
+                true
+            }
+            Some(_) => {
+                self.written.remove(key);
+                false
+            }
+            None => false,
+        }
     }
 
     fn put_affinity(&mut self, stored: &KeyValue) -> Result<(), String> {
         let affinity = BlockAffinity::decode(&stored.value).map_err(|error| error.to_string())?;
         let Some(cidr) = keys::cidr_of(&stored.key) else { return Err("the key does not end in a CIDR".to_owned()) };
+        let own_blocks = Arc::make_mut(&mut self.own_blocks);
         self.dirty.blocks |= match affinity.state {
-            AffinityState::Confirmed => self.own_blocks.insert(cidr),
-            AffinityState::Pending | AffinityState::PendingDeletion => self.own_blocks.remove(&cidr),
+            AffinityState::Confirmed => own_blocks.insert(cidr),
+            AffinityState::Pending | AffinityState::PendingDeletion => own_blocks.remove(&cidr),
         };
         Ok(())
     }
@@ -259,5 +344,120 @@ impl Cluster {
             None => Ok(object),
             Some(problem) => Err(problem.to_string()),
         }
+    }
+}
+
+/// The last part of a key: the object's name.
+fn name_in(key: &str) -> &str {
+    key.rsplit('/').next().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: &str = "/calico/resources/v3/projectcalico.org/workloadendpoints/shop/n1-k8s-web-eth0";
+
+    fn endpoint(container_id: &str, address: &str) -> WorkloadEndpoint {
+        let spec = WorkloadEndpointSpec {
+            orchestrator: "k8s".to_owned(),
+            node: "n1".to_owned(),
+            pod: "web".to_owned(),
+            endpoint: "eth0".to_owned(),
+            container_id: container_id.to_owned(),
+            interface_name: "cali0123456789a".to_owned(),
+            ip_networks: vec![address.parse().expect("a prefix")],
+            ..WorkloadEndpointSpec::default()
+        };
+        Object::namespaced("shop", "n1-k8s-web-eth0", spec)
+    }
+
+    fn stored(revision: i64, endpoint: &WorkloadEndpoint) -> KeyValue {
+        let value = Stored::new(endpoint.clone()).encode();
+        KeyValue { key: KEY.to_owned(), value, revision: Revision::new(revision) }
+    }
+
+    /// The container that the cluster knows to have the endpoint.
+    fn owner(cluster: &Cluster) -> Option<&str> {
+        cluster.local_endpoints.get(KEY).map(|(_, endpoint)| endpoint.spec.container_id.as_str())
+    }
+
+    #[test]
+    fn a_watch_that_lags_does_not_bring_back_what_was_deleted() {
+        let mut cluster = Cluster::new("n1");
+        let web = endpoint("c1", "10.65.0.1/32");
+        cluster.put_local(KEY, Revision::new(7), web.clone());
+        let interface = cluster.drop_local(KEY, "c1", Some(Revision::new(7)));
+        assert_eq!(interface.as_deref(), Some("cali0123456789a"));
+        cluster.put(Watched::Endpoints, &stored(7, &web));
+        assert_eq!(owner(&cluster), None);
+        cluster.delete(Watched::Endpoints, KEY, Revision::new(8));
+        assert!(cluster.endpoints.is_empty() && cluster.written.is_empty());
+        // The next life of the name comes from another writer.
+        cluster.put(Watched::Endpoints, &stored(9, &endpoint("c2", "10.65.0.2/32")));
+        assert_eq!(owner(&cluster), Some("c2"));
+    }
+
+    #[test]
+    fn a_watch_that_lags_does_not_take_away_what_was_written_since() {
+        let mut cluster = Cluster::new("n1");
+        cluster.put(Watched::Endpoints, &stored(5, &endpoint("c1", "10.65.0.1/32")));
+        cluster.drop_local(KEY, "c1", Some(Revision::new(5)));
+        cluster.put_local(KEY, Revision::new(7), endpoint("c2", "10.65.0.2/32"));
+        cluster.put(Watched::Endpoints, &stored(5, &endpoint("c1", "10.65.0.1/32")));
+        cluster.delete(Watched::Endpoints, KEY, Revision::new(6));
+        assert_eq!(owner(&cluster), Some("c2"));
+        cluster.put(Watched::Endpoints, &stored(7, &endpoint("c2", "10.65.0.2/32")));
+        assert!(cluster.written.is_empty());
+        cluster.delete(Watched::Endpoints, KEY, Revision::new(8));
+        assert_eq!(owner(&cluster), None);
+    }
+
+    #[test]
+    fn the_del_of_an_old_container_leaves_the_endpoint_of_the_new_one() {
+        let mut cluster = Cluster::new("n1");
+        cluster.put_local(KEY, Revision::new(7), endpoint("new", "10.65.0.2/32"));
+        assert_eq!(cluster.drop_local(KEY, "old", Some(Revision::new(5))), None);
+        assert_eq!(owner(&cluster), Some("new"));
+        assert_eq!(cluster.keys_of("new", "eth0"), BTreeSet::from([KEY.to_owned()]));
+        assert!(cluster.keys_of("old", "eth0").is_empty());
+    }
+
+    #[test]
+    fn a_new_attachment_counts_whatever_revisions_a_store_had_before_it_was_set_back() {
+        let mut cluster = Cluster::new("n1");
+        cluster.put(Watched::Endpoints, &stored(900, &endpoint("c1", "10.65.0.1/32")));
+        cluster.put_local(KEY, Revision::new(3), endpoint("c2", "10.65.0.2/32"));
+        assert_eq!(owner(&cluster), Some("c2"));
+        // But an edit of the same attachment that the watch told of first stays.
+        cluster.put(Watched::Endpoints, &stored(5, &endpoint("c2", "10.65.0.3/32")));
+        cluster.put_local(KEY, Revision::new(4), endpoint("c2", "10.65.0.2/32"));
+        let addresses = &cluster.local_endpoints[KEY].1.spec.ip_networks;
+        assert_eq!(addresses, &["10.65.0.3/32".parse().expect("a prefix")]);
+    }
+
+    #[test]
+    fn an_invalid_value_is_named_and_the_last_good_one_stays() {
+        let mut cluster = Cluster::new("n1");
+        let web = endpoint("c1", "10.65.0.1/32");
+        cluster.put(Watched::Endpoints, &stored(1, &web));
+        let broken = KeyValue { value: b"{".to_vec(), ..stored(2, &web) };
+        cluster.put(Watched::Endpoints, &broken);
+        assert!(cluster.invalid.contains_key(KEY));
+        assert_eq!(owner(&cluster), Some("c1"));
+        cluster.put(Watched::Endpoints, &stored(3, &web));
+        assert!(cluster.invalid.is_empty());
+    }
+
+    #[test]
+    fn this_nodes_resource_is_followed_by_revision() {
+        let mut cluster = Cluster::new("n1");
+        let key = "/calico/resources/v3/projectcalico.org/nodes/n1".to_owned();
+        let value = Stored::new(Node::named("n1", NodeSpec::default())).encode();
+        cluster.put(Watched::Nodes, &KeyValue { key: key.clone(), value, revision: Revision::new(4) });
+        assert_eq!(cluster.node_revision, Some(Revision::new(4)));
+        assert!(cluster.node_addresses().is_empty());
+        cluster.delete(Watched::Nodes, &key, Revision::new(5));
+        assert_eq!(cluster.node_revision, None);
     }
 }

@@ -4,14 +4,19 @@ mod actor;
 mod api;
 mod bgp_config;
 mod bgp_view;
+mod changes;
 mod cleanup;
 mod cluster;
 mod cni;
 mod node;
 mod options;
 mod register;
+mod registration;
 mod restart;
+mod secret;
+mod shared;
 mod status;
+mod tasks;
 
 use std::process::ExitCode;
 

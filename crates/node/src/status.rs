@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use margay_api::kinds::Protocol;
 use margay_bgp_core::RouteFilter;
@@ -15,9 +15,13 @@ use margay_local_api::{
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::actor::{Message, Shared};
+use crate::actor::Message;
 use crate::bgp_view;
 use crate::cluster::Cluster;
+use crate::shared::{Shared, Waiting};
+
+/// How long a look at the node waits for the datastore: what is known without it is shown all the same.
+const DATASTORE_PATIENCE: Duration = Duration::from_millis(500);
 
 /// Answers questions about the node.
 #[derive(Debug, Clone)]
@@ -48,7 +52,7 @@ impl Viewer {
             uptime_seconds: self.started.elapsed().as_secs(),
             rss_bytes: resident_bytes(),
             ready,
-            waiting: shared.waits.clone(),
+            waiting: shared.waits.iter().map(Waiting::view).collect(),
             datastore: DatastoreStatus {
                 url: self.datastore.to_string(),
                 in_sync: shared.in_sync,
@@ -75,9 +79,11 @@ impl Viewer {
 
     /// The blocks that the watch told of, with their use where the datastore answers.
     async fn ipam_status(&self, shared: &Shared) -> IpamStatus {
-        let blocks = match self.ipam.own_blocks().await {
-            Ok(blocks) => blocks.into_iter().map(|(cidr, used, size)| format!("{cidr} {used}/{size}")).collect(),
-            Err(_) => shared.own_blocks.iter().map(ToString::to_string).collect(),
+        let read = tokio::time::timeout(DATASTORE_PATIENCE, self.ipam.own_blocks());
+        let read = if shared.datastore_error.is_none() { read.await.ok().and_then(Result::ok) } else { None };
+        let blocks = match read {
+            Some(blocks) => blocks.into_iter().map(|(cidr, used, size)| format!("{cidr} {used}/{size}")).collect(),
+            None => shared.own_blocks.iter().map(ToString::to_string).collect(),
         };
         IpamStatus { blocks }
     }
@@ -108,7 +114,8 @@ impl Viewer {
             let _ = answer.send(explained);
         }));
         self.actor.send(question).await.map_err(|gone| stopping(&gone))?;
-        answered.await.map_err(|gone| stopping(&gone))?.map_err(bad)
+        let explained = answered.await.map_err(|_| unanswered())?;
+        explained.map_err(bad)
     }
 }
 
@@ -137,6 +144,12 @@ fn party(text: &str) -> Result<margay_felix_core::policy::Party, String> {
 
 fn stopping(gone: &dyn std::fmt::Display) -> ApiError {
     ApiError::new(ApiError::TRY_AGAIN, "margayd is stopping", gone.to_string())
+}
+
+/// The question broke off: a panic, of which the log has the place.
+pub(crate) fn unanswered() -> ApiError {
+    let details = "margayd's log says why; please report it";
+    ApiError::new(ApiError::INTERNAL, "the question could not be answered", details)
 }
 
 /// The resident set, from /proc (proc(5), statm: pages).

@@ -12,7 +12,11 @@ const fn package(name: &'static str, program: &'static str) -> Package {
 }
 
 /// For building: SQLite is C, and the etcd client is made from protocol files.
-const BUILD: [Package; 2] = [package("build-essential", "cc"), package("protobuf-compiler", "protoc")];
+const BUILD: [Package; 3] = [
+    package("build-essential", "cc"),
+    package("protobuf-compiler", "protoc"),
+    package("libprotobuf-dev", "/usr/include/google/protobuf/descriptor.proto"),
+];
 
 /// For the lab: routers, cables, probes.
 const LAB: [Package; 5] = [

@@ -36,8 +36,8 @@ pub struct Assignment {
 impl IpamClient {
     /// Assigns an address of each family asked for, IPv4 first; all or nothing.
     ///
-    /// A handle that holds addresses from an earlier request gives them back first. When the future is dropped, what
-    /// was assigned meanwhile is freed.
+    /// A handle that holds addresses from an earlier request gives them back first: a handle is one caller's at a time.
+    /// When the future is dropped, what was assigned meanwhile is freed.
     pub async fn assign(
         &self,
         request: AssignRequest,

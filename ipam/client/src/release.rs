@@ -119,7 +119,6 @@ impl IpamClient {
     ) -> Result<Vec<(usize, IpAddr)>, IpamError> {
         let mut known = owned.remove(&cidr);
         for _ in 0..MAX_ATTEMPTS {
-            let is_fresh = known.is_none();
             let held = match known.take() {
                 Some(held) => Some(held),
                 None => self.read_block(cidr).await?,
@@ -128,10 +127,6 @@ impl IpamClient {
             let holder = |of: &AllocationAttribute| holders.get(of.handle_id.as_deref()?).copied();
             let freed: Vec<_> =
                 held.block.assigned().filter_map(|(address, of)| Some((holder(of)?, address))).collect();
-            let found: BTreeSet<usize> = freed.iter().map(|(index, _)| *index).collect();
-            if found.len() < holders.len() && !is_fresh {
-                continue;
-            }
             if held.block.release(|_, of| holder(of).is_some()).is_empty() {
                 held.block.touch();
             }

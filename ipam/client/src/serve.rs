@@ -103,24 +103,24 @@ impl IpamClient {
         let mut handle = Handle::default();
         handle.increment(cidr, 1);
         let value = handle.encode();
+        let got_nothing = |index: &usize| jobs[*index].result.as_ref().is_ok_and(Vec::is_empty);
+        let (new, mut there): (Vec<usize>, Vec<usize>) = indexes.iter().copied().partition(got_nothing);
         let create = async |index: &usize| self.store.create(&keys::handle(&jobs[*index].request.handle), &value).await;
-        let created = join_all(indexes.iter().map(create)).await;
-        let (mut counted, mut there) = (Vec::new(), Vec::new());
-        for (index, created) in indexes.iter().zip(created) {
+        let created = join_all(new.iter().map(create)).await;
+        let (mut counted, mut earlier) = (Vec::new(), Vec::new());
+        for (index, created) in new.into_iter().zip(created) {
             match created {
-                Ok(_) => counted.push(*index),
-                Err(StoreError::AlreadyExists { .. }) => there.push(*index),
-                Err(error) => jobs[*index].result = Err(error.into()),
+                Ok(_) => counted.push(index),
+                // It is left from an earlier request.
+                Err(StoreError::AlreadyExists { .. }) => earlier.push(index),
+                Err(error) => jobs[index].result = Err(error.into()),
             }
         }
-        // A handle that is there before its request got anything is left from an earlier one.
-        let got_nothing = |index: &usize| jobs[*index].result.as_ref().is_ok_and(Vec::is_empty);
-        let earlier: Vec<usize> = there.iter().copied().filter(got_nothing).collect();
         let handles: Vec<String> = earlier.iter().map(|index| jobs[*index].request.handle.clone()).collect();
         for (index, released) in earlier.into_iter().zip(self.release_all(&handles, owned).await) {
-            if let Err(error) = released {
-                jobs[index].result = Err(error);
-                there.retain(|other| *other != index);
+            match released {
+                Ok(_) => there.push(index),
+                Err(error) => jobs[index].result = Err(error),
             }
         }
         let increment =

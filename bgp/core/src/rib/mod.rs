@@ -21,7 +21,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use bytes::Bytes;
 use margay_net::{Asn, Cidr, Family, FibChange, LocalRoute, LocalRouteSource};
 use slab::Slab;
 
@@ -29,6 +28,7 @@ pub(crate) use attributes::AttributeStore;
 use groups::Group;
 use next_hops::NextHopSets;
 use prefixes::{Path, PrefixId, Prefixes, Source};
+use pump::Outgoing;
 
 use crate::config::{Multipath, NextHopMode, PeerName};
 use crate::io::ConnectionId;
@@ -114,7 +114,7 @@ pub(crate) struct Routing {
     /// Route selection is deferred (RFC 4724 section 4.1): nobody is told anything.
     deferred: bool,
     fib_changes: Vec<FibChange>,
-    sends: Vec<(ConnectionId, Bytes)>,
+    sends: Vec<Outgoing>,
     counters: Counters,
 }
 
@@ -165,7 +165,7 @@ impl Routing {
     }
 
     /// Takes what must be sent, in order.
-    pub(crate) fn take_sends(&mut self) -> Vec<(ConnectionId, Bytes)> {
+    pub(crate) fn take_sends(&mut self) -> Vec<Outgoing> {
         std::mem::take(&mut self.sends)
     }
 

@@ -1,4 +1,7 @@
-use hashbrown::HashMap;
+use std::hash::BuildHasher;
+
+use hashbrown::hash_table::Entry as Place;
+use hashbrown::{DefaultHashBuilder, HashTable};
 use margay_net::Cidr;
 use slab::Slab;
 use smallvec::SmallVec;
@@ -62,28 +65,37 @@ impl Entry {
 /// The prefixes of a family.
 #[derive(Debug, Default)]
 pub(crate) struct Prefixes {
-    ids: HashMap<Cidr, PrefixId>,
+    /// By the prefixes, which are looked up in their entries.
+    ids: HashTable<PrefixId>,
     entries: Slab<Entry>,
+    hasher: DefaultHashBuilder,
 }
 
 impl Prefixes {
     /// Returns the number of `cidr`, a new one where it has none.
     pub(crate) fn intern(&mut self, cidr: Cidr) -> PrefixId {
-        *self.ids.entry(cidr).or_insert_with(|| {
-            self.entries.insert(Entry {
-                cidr,
-                paths: SmallVec::new(),
-                best: None,
-                told_source: Source::NONE,
-                told_fib: None,
-                told_stale: false,
-                dirty: false,
-            }) as PrefixId
-        })
+        let (entries, hasher) = (&mut self.entries, &self.hasher);
+        let same = |id: &PrefixId| entries[*id as usize].cidr == cidr;
+        let hash = |id: &PrefixId| hasher.hash_one(entries[*id as usize].cidr);
+        match self.ids.entry(hasher.hash_one(cidr), same, hash) {
+            Place::Occupied(place) => *place.get(),
+            Place::Vacant(place) => {
+                let id = entries.insert(Entry {
+                    cidr,
+                    paths: SmallVec::new(),
+                    best: None,
+                    told_source: Source::NONE,
+                    told_fib: None,
+                    told_stale: false,
+                    dirty: false,
+                }) as PrefixId;
+                *place.insert(id).get()
+            }
+        }
     }
 
     pub(crate) fn find(&self, cidr: Cidr) -> Option<PrefixId> {
-        self.ids.get(&cidr).copied()
+        self.ids.find(self.hasher.hash_one(cidr), |&id| self.entries[id as usize].cidr == cidr).copied()
     }
 
     pub(crate) fn entry(&self, id: PrefixId) -> &Entry {
@@ -101,8 +113,11 @@ impl Prefixes {
             && entry.told_fib.is_none()
             && !entry.dirty
         {
-            let entry = self.entries.remove(id as usize);
-            self.ids.remove(&entry.cidr);
+            let hash = self.hasher.hash_one(entry.cidr);
+            if let Ok(place) = self.ids.find_entry(hash, |&other| other == id) {
+                place.remove();
+            }
+            self.entries.remove(id as usize);
         }
     }
 

@@ -9,10 +9,23 @@ use super::bitmap::Bitmap;
 use super::groups::Group;
 use super::prefixes::PrefixId;
 use super::{HIGH_WATER, Routing};
+use crate::io::ConnectionId;
 use crate::wire;
 
 /// How many noted prefixes are sent before room is looked at again.
 const CHUNK: usize = 4096;
+/// Messages for the same peers are handed out together up to about this many bytes: with many peers it is the number of
+/// pieces that costs, not their size.
+const BURST: usize = 16 * 1024;
+
+/// Bytes for a connection.
+#[derive(Debug)]
+pub(crate) struct Outgoing {
+    pub(crate) connection: ConnectionId,
+    pub(crate) bytes: Bytes,
+    /// How many messages they are.
+    pub(crate) messages: u64,
+}
 
 /// Changes to be told together.
 #[derive(Debug, Default)]
@@ -48,7 +61,7 @@ impl Routing {
         note(group, &behind, &order);
         let mut left = &order[..];
         while !left.is_empty() && !open.is_empty() {
-            left = self.send_run(at, group, left, &open);
+            left = self.send_burst(at, group, left, &open);
             let full: Vec<usize> = open.iter().copied().filter(|peer| self.is_full(*peer)).collect();
             if !full.is_empty() {
                 open.retain(|peer| !full.contains(peer));
@@ -118,7 +131,7 @@ impl Routing {
                 member.end_of_rib_due = false;
                 let family = self.tables[at].family;
                 let bytes = group.end_of_rib.get_or_insert_with(|| wire::encode_end_of_rib(family)).clone();
-                self.send(*peer, bytes);
+                self.send(*peer, bytes, 1);
             }
         }
     }
@@ -127,19 +140,47 @@ impl Routing {
         let order = batch.into_order();
         let mut left = &order[..];
         while !left.is_empty() && !targets.is_empty() {
-            left = self.send_run(at, group, left, targets);
+            left = self.send_burst(at, group, left, targets);
         }
     }
 
-    /// Encodes what the changes at the beginning of `order` have in common, sends it to `targets`, and returns the rest.
-    fn send_run<'a>(
+    /// Encodes changes from the beginning of `order`, sends them to `targets`, and returns the rest.
+    fn send_burst<'a>(
         &mut self,
         at: usize,
         group: &Group,
         order: &'a [(Option<AttributeId>, PrefixId)],
         targets: &[usize],
     ) -> &'a [(Option<AttributeId>, PrefixId)] {
-        let Some(&(attributes, _)) = order.first() else { return order };
+        let (mut left, mut messages, mut len) = (order, Vec::new(), 0);
+        while !left.is_empty() && len < BURST {
+            let (encoded, rest) = self.encode_run(at, group, left);
+            len += encoded.iter().map(Bytes::len).sum::<usize>();
+            messages.extend(encoded);
+            left = rest;
+        }
+        let count = messages.len() as u64;
+        self.counters.messages_encoded += count;
+        self.counters.messages_sent += count * targets.len() as u64;
+        let bytes = match &messages[..] {
+            [] => return left,
+            [one] => one.clone(),
+            several => several.concat().into(),
+        };
+        for &peer in targets {
+            self.send(peer, bytes.clone(), count);
+        }
+        left
+    }
+
+    /// Encodes what the changes at the beginning of `order` have in common, and returns the rest beside it.
+    fn encode_run<'a>(
+        &self,
+        at: usize,
+        group: &Group,
+        order: &'a [(Option<AttributeId>, PrefixId)],
+    ) -> (Vec<Bytes>, &'a [(Option<AttributeId>, PrefixId)]) {
+        let Some(&(attributes, _)) = order.first() else { return (Vec::new(), order) };
         let run = order.iter().take_while(|(other, _)| *other == attributes).take(CHUNK).count();
         let (run, rest) = order.split_at(run);
         let table = &self.tables[at];
@@ -153,20 +194,13 @@ impl Routing {
             Some(Ok(messages)) => messages,
             Some(Err(_)) | None => wire::encode_withdrawals(table.family, prefixes()).unwrap_or_default(),
         };
-        for bytes in messages {
-            self.counters.messages_encoded += 1;
-            self.counters.messages_sent += targets.len() as u64;
-            for &peer in targets {
-                self.send(peer, bytes.clone());
-            }
-        }
-        rest
+        (messages, rest)
     }
 
-    fn send(&mut self, peer: usize, bytes: Bytes) {
+    fn send(&mut self, peer: usize, bytes: Bytes, messages: u64) {
         if let Some(flow) = self.peers.get_mut(&peer).and_then(|peer| peer.flow.as_mut()) {
             flow.unsent += bytes.len();
-            self.sends.push((flow.connection, bytes));
+            self.sends.push(Outgoing { connection: flow.connection, bytes, messages });
         }
     }
 

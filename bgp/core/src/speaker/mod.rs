@@ -226,10 +226,10 @@ impl Speaker {
             self.counters.fib_batches += 1;
             self.outputs.push_back(Output::Fib(FibBatch { serial: self.fib_serial, changes, complete }));
         }
-        for (connection, bytes) in routing.take_sends() {
-            if let Some(&peer) = self.connections.get(&connection) {
-                self.peers[peer].messages_sent += 1;
-                self.outputs.push_back(Output::Send { connection, bytes });
+        for outgoing in routing.take_sends() {
+            if let Some(&peer) = self.connections.get(&outgoing.connection) {
+                self.peers[peer].messages_sent += outgoing.messages;
+                self.outputs.push_back(Output::Send { connection: outgoing.connection, bytes: outgoing.bytes });
             }
         }
     }

@@ -43,7 +43,9 @@ impl RouteMonitor {
     fn see(&mut self, address: &str) -> Result<()> {
         until(Duration::from_secs(10), "ip monitor sees a change", || {
             self.process.check_running()?;
-            self.netns.ip(&format!("route replace blackhole {address} table {TABLE}"))?;
+            // Replacing a route by its like is no change to the kernel: each attempt needs one of its own.
+            let _ = self.netns.ip(&format!("route del blackhole {address} table {TABLE}"));
+            self.netns.ip(&format!("route add blackhole {address} table {TABLE}"))?;
             let seen = std::fs::read_to_string(&self.log)?;
             if seen.lines().any(|line| line.contains(address)) { Ok(()) } else { bail!("it wrote: {seen}") }
         })?;

@@ -67,11 +67,12 @@ fn serve_tcp(listener: &TcpListener, stop: &AtomicBool) {
 fn serve_udp(socket: &UdpSocket, stop: &AtomicBool) {
     let mut buffer = [0; 2048];
     loop {
-        let received = socket.recv_from(&mut buffer);
+        // Not `recv_from`, which panics at the datagram without a sender that a shutdown makes up.
+        let _ = socket.peek(&mut buffer[..1]);
         if stop.load(Ordering::Acquire) {
             return;
         }
-        if let Ok((len, client)) = received {
+        if let Ok((len, client)) = socket.recv_from(&mut buffer) {
             // No route back for the moment looks like a lost packet to the client, which is what it counts.
             let _ = socket.send_to(&buffer[..len], client);
         }

@@ -1,43 +1,33 @@
-use std::collections::{BTreeMap, BTreeSet};
+//! Small numbers that name things in the kernel.
 
-/// Gives small numbers to contents: the same content keeps its number, and a number that is free is given again.
-#[derive(Debug, Clone)]
-pub(super) struct Ids<T> {
-    known: BTreeMap<T, u32>,
+use std::collections::BTreeSet;
+
+/// Hands out numbers from 1, the lowest free one first.
+///
+/// A released number rests until the next hand-over of changes: a packet that is judged while the kernel's tables
+/// change must not meet a number in its old meaning in one map and in its new one in another.
+#[derive(Debug, Default)]
+pub(super) struct Ids {
+    last: u32,
     free: BTreeSet<u32>,
-    next: u32,
+    resting: Vec<u32>,
 }
 
-impl<T> Default for Ids<T> {
-    fn default() -> Self {
-        Ids { known: BTreeMap::new(), free: BTreeSet::new(), next: 1 }
-    }
-}
-
-impl<T: Ord + Clone> Ids<T> {
-    /// Forgets what is not among `used`; its numbers can be given again once the tables without them are told.
-    pub(super) fn retain(&mut self, used: &BTreeSet<T>) {
-        let free = &mut self.free;
-        self.known.retain(|content, id| {
-            let keep = used.contains(content);
-            if !keep {
-                free.insert(*id);
-            }
-            keep
-        });
+impl Ids {
+    pub(super) fn take(&mut self) -> u32 {
+        self.free.pop_first().unwrap_or_else(|| {
+            self.last += 1;
+            self.last
+        })
     }
 
-    /// The number of a content, never zero.
-    pub(super) fn of(&mut self, content: &T) -> u32 {
-        if let Some(id) = self.known.get(content) {
-            return *id;
-        }
-        let id = self.free.pop_first().unwrap_or_else(|| {
-            self.next += 1;
-            self.next - 1
-        });
-        self.known.insert(content.clone(), id);
-        id
+    pub(super) fn release(&mut self, id: u32) {
+        self.resting.push(id);
+    }
+
+    /// Lets what was released before be taken again.
+    pub(super) fn hand_over(&mut self) {
+        self.free.extend(self.resting.drain(..));
     }
 }
 
@@ -46,10 +36,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_number_stays_with_its_content_and_is_given_again_when_free() {
+    fn a_released_number_comes_back_after_the_hand_over() {
         let mut ids = Ids::default();
-        assert_eq!((ids.of(&"a"), ids.of(&"b"), ids.of(&"a")), (1, 2, 1));
-        ids.retain(&BTreeSet::from(["b"]));
-        assert_eq!((ids.of(&"c"), ids.of(&"b")), (1, 2));
+        assert_eq!([ids.take(), ids.take(), ids.take()], [1, 2, 3]);
+        ids.release(2);
+        assert_eq!(ids.take(), 4);
+        ids.hand_over();
+        assert_eq!([ids.take(), ids.take()], [2, 5]);
     }
 }

@@ -1,269 +1,287 @@
-//! Policies and profiles, parsed once; and the rules that apply to one endpoint, resolved for it.
+//! Policies and profiles in the form that programs are made from: selectors parsed and scoped, nets and ports as sets.
 
-use std::collections::BTreeSet;
+use std::sync::Arc;
 
-use margay_api::Labels;
-use margay_api::kinds::{Action, EntityRule, NetworkPolicy, PolicyType, Port, Profile, Rule};
+use margay_api::kinds::{Action, EntityRule, NetworkPolicySpec, PolicyType, Port, ProfileSpec, Rule};
 use margay_api::selector::{NAMESPACE_LABEL, Selector};
-use margay_net::{Cidr, Family};
+use margay_net::Family;
 
-use super::state::Endpoint;
-use super::tables::Direction;
+use super::Direction;
+use super::addresses::{AddressSet, Families};
+use super::connections::PortSet;
 
-/// The other side of a connection as a rule sees it. All that is given must match.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Matcher {
-    /// Matches known pods only.
-    pub(super) selector: Option<Selector>,
-    pub(super) nets: Vec<Cidr>,
-    pub(super) not_nets: Vec<Cidr>,
-    pub(super) family: Option<Family>,
-    /// The pod must declare a port of this protocol and one of these names; its numbers are the ports of the rule.
-    pub(super) named: Option<(u8, Vec<String>)>,
+/// The label that tells an endpoint's service account.
+pub(super) const SERVICE_ACCOUNT_LABEL: &str = "projectcalico.org/serviceaccount";
+/// What the labels of a namespace are prefixed with on its endpoints.
+const NAMESPACE_PREFIX: &str = "pcns.";
+/// What the labels of a service account are prefixed with on its endpoints.
+const SERVICE_ACCOUNT_PREFIX: &str = "pcsa.";
+
+/// The rules of a policy or profile for one direction.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Block {
+    pub(super) rules: Vec<ParsedRule>,
+    /// Some rule passes to the profiles.
+    pub(super) passes: bool,
 }
 
-impl Matcher {
-    pub(super) fn is_anyone(&self) -> bool {
-        self.selector.is_none()
-            && self.nets.is_empty()
-            && self.not_nets.is_empty()
-            && self.family.is_none()
-            && self.named.is_none()
-    }
-
-    /// Tells whether only pods can match, so that addresses that nobody knows need not be looked at.
-    pub(super) fn is_for_pods(&self) -> bool {
-        self.selector.is_some() || self.named.is_some()
-    }
-
-    pub(super) fn holds_for_address(&self, addr: std::net::IpAddr) -> bool {
-        (self.nets.is_empty() || self.nets.iter().any(|net| net.contains(addr)))
-            && !self.not_nets.iter().any(|net| net.contains(addr))
-            && self.family.is_none_or(|family| Family::of(addr) == family)
-    }
-}
-
-/// A rule as it applies to one endpoint: whom it is about, and the destination ports by number.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct ResolvedRule {
-    pub(super) verdict: RuleVerdict,
-    /// None: whoever the other side is.
-    pub(super) peer: Option<Matcher>,
-    /// None: every protocol.
-    pub(super) protocol: Option<u8>,
-    /// None: every port. With a named matcher, the peer's own numbers come on top.
-    pub(super) ports: Option<BTreeSet<(u16, u16)>>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum RuleVerdict {
-    Allow,
-    Deny,
-    /// The profiles decide.
-    Pass,
-}
-
-/// A policy, its selectors parsed. One that does not parse applies with no rule: fail closed.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct ParsedPolicy {
-    pub(super) order: f64,
-    pub(super) selector: Selector,
-    pub(super) types: Vec<PolicyType>,
-    pub(super) ingress: Vec<ParsedRule>,
-    pub(super) egress: Vec<ParsedRule>,
-}
-
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct ParsedProfile {
-    pub(super) labels: Labels,
-    pub(super) ingress: Vec<ParsedRule>,
-    pub(super) egress: Vec<ParsedRule>,
-}
-
-#[derive(Debug, Clone, PartialEq)]
+/// A rule with what it asks of either side.
+#[derive(Debug, Clone)]
 pub(super) struct ParsedRule {
-    verdict: RuleVerdict,
-    family: Option<Family>,
-    protocol: Option<u8>,
-    source: ParsedEntity,
-    destination: ParsedEntity,
-    source_ports: bool,
-    ports: Vec<Port>,
+    /// Its place in the list that it comes from, from 0.
+    pub(super) index: usize,
+    /// As it was written.
+    pub(super) rule: Rule,
+    pub(super) families: Families,
+    pub(super) protocol: Option<u8>,
+    /// Destination ports given as numbers.
+    pub(super) numbers: PortSet,
+    /// Destination ports given by name.
+    pub(super) names: Vec<Arc<str>>,
+    pub(super) peer: Side,
+    pub(super) local: Side,
+    /// Why the rule can't be programmed as it is written; it fails closed then: an Allow matches nothing, anything else
+    /// denies whatever the rest of it matches.
+    pub(super) closed: Option<String>,
 }
 
-#[derive(Debug, Clone, PartialEq)]
-struct ParsedEntity {
-    selector: Option<Selector>,
-    nets: Vec<Cidr>,
-    not_nets: Vec<Cidr>,
-}
-
-impl ParsedPolicy {
-    pub(super) fn new(namespace: &str, policy: &NetworkPolicy) -> ParsedPolicy {
-        let own_namespace = Selector::Equals(NAMESPACE_LABEL.to_owned(), namespace.to_owned());
-        // What does not parse selects everything and lets nothing pass.
-        let selector = policy.spec.selector.parse::<Selector>().unwrap_or(Selector::All);
-        let rules = |rules: &[Rule]| rules.iter().filter_map(|rule| ParsedRule::new(rule, Some(namespace))).collect();
-        ParsedPolicy {
-            order: policy.spec.order.unwrap_or(f64::INFINITY),
-            selector: Selector::And(vec![own_namespace, selector]),
-            types: policy.spec.types(),
-            ingress: rules(&policy.spec.ingress),
-            egress: rules(&policy.spec.egress),
-        }
-    }
-
-    pub(super) fn applies(&self, direction: Direction) -> bool {
-        self.types.contains(&match direction {
-            Direction::Ingress => PolicyType::Ingress,
-            Direction::Egress => PolicyType::Egress,
-        })
-    }
-
-    pub(super) fn rules(&self, direction: Direction) -> &[ParsedRule] {
-        match direction {
-            Direction::Ingress => &self.ingress,
-            Direction::Egress => &self.egress,
-        }
-    }
-}
-
-impl ParsedProfile {
-    pub(super) fn new(profile: &Profile) -> ParsedProfile {
-        let rules = |rules: &[Rule]| rules.iter().filter_map(|rule| ParsedRule::new(rule, None)).collect();
-        ParsedProfile {
-            labels: profile.spec.labels_to_apply.clone(),
-            ingress: rules(&profile.spec.ingress),
-            egress: rules(&profile.spec.egress),
-        }
-    }
-
-    pub(super) fn rules(&self, direction: Direction) -> &[ParsedRule] {
-        match direction {
-            Direction::Ingress => &self.ingress,
-            Direction::Egress => &self.egress,
-        }
-    }
+/// What a rule asks of one side of a connection.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Side {
+    pub(super) selector: Option<Arc<Selector>>,
+    pub(super) nets: Option<AddressSet>,
 }
 
 impl ParsedRule {
-    /// None for a Log rule, which decides nothing, and for an Allow that cannot be understood, which allows nothing.
-    fn new(rule: &Rule, namespace: Option<&str>) -> Option<ParsedRule> {
-        let verdict = match rule.action {
-            Action::Allow => RuleVerdict::Allow,
-            Action::Deny => RuleVerdict::Deny,
-            Action::Pass => RuleVerdict::Pass,
-            Action::Log => return None,
+    /// What the rule does where it matches.
+    pub(super) fn action(&self, closed: bool) -> Action {
+        match self.rule.action {
+            Action::Deny | Action::Pass if closed => Action::Deny,
+            action => action,
+        }
+    }
+
+    /// Tells whether the rule lets everything pass, whoever the endpoint and its peer are.
+    pub(super) fn allows_everything(&self) -> bool {
+        self.rule.action == Action::Allow
+            && self.closed.is_none()
+            && self.families == Families::BOTH
+            && self.protocol.is_none()
+            && self.is_for_every_port()
+            && [&self.peer, &self.local].iter().all(|side| side.selector.is_none() && side.nets.is_none())
+    }
+
+    pub(super) fn is_for_every_port(&self) -> bool {
+        self.numbers.is_empty() && self.names.is_empty()
+    }
+
+    /// Tells whether the rule's meaning depends on the endpoint that it is applied to.
+    pub(super) fn depends_on_endpoint(&self, direction: Direction) -> bool {
+        self.local.selector.is_some()
+            || self.local.nets.is_some()
+            || (direction == Direction::Ingress && !self.names.is_empty())
+    }
+}
+
+/// A policy as the compiler holds it.
+#[derive(Debug)]
+pub(super) struct ParsedPolicy {
+    /// With the scope of the policy's namespace and its service accounts.
+    pub(super) selector: Selector,
+    /// Ingress, egress: `None` where the policy doesn't isolate.
+    pub(super) blocks: [Option<Block>; 2],
+    /// It is of a tier that isn't known, whose denials count before all else.
+    pub(super) first: bool,
+    pub(super) problems: Vec<String>,
+}
+
+/// The place of a direction in an array of two.
+pub(super) fn slot(direction: Direction) -> usize {
+    match direction {
+        Direction::Ingress => 0,
+        Direction::Egress => 1,
+    }
+}
+
+pub(super) const DIRECTIONS: [Direction; 2] = [Direction::Ingress, Direction::Egress];
+
+/// Parses a policy; with `refused`, a reason why its rules can't be relied on, it fails closed.
+pub(super) fn parse_policy(namespace: &str, spec: &NetworkPolicySpec, refused: Option<&str>) -> ParsedPolicy {
+    let mut terms = vec![in_namespace(namespace)];
+    let mut problems: Vec<String> =
+        refused.iter().map(|reason| format!("{reason}; its pods are isolated, no rule allows anything")).collect();
+    let mut broken = refused.is_some();
+    match spec.selector.parse() {
+        Ok(Selector::All) => {}
+        Ok(selector) => terms.push(selector),
+        Err(error) => {
+            broken = true;
+            problems.push(format!("{error}; all pods of the namespace are isolated, no rule allows anything"));
+        }
+    }
+    match prefixed(&spec.service_account_selector, SERVICE_ACCOUNT_PREFIX, SERVICE_ACCOUNT_LABEL) {
+        Ok(selector) => terms.extend(selector),
+        Err(error) => {
+            broken = true;
+            problems.push(format!("{error}; pods of every service account are isolated, no rule allows anything"));
+        }
+    }
+    let foreign_tier = spec.tier.as_deref().filter(|tier| !matches!(*tier, "" | "default"));
+    if let Some(tier) = foreign_tier {
+        broken = true;
+        problems.push(format!("tier '{tier}' is not supported; its pods are isolated, no rule allows anything"));
+    }
+    let types = spec.types();
+    let blocks = DIRECTIONS.map(|direction| {
+        let (isolates, rules) = match direction {
+            Direction::Ingress => (PolicyType::Ingress, &spec.ingress),
+            Direction::Egress => (PolicyType::Egress, &spec.egress),
         };
-        let entities = ParsedEntity::new(&rule.source, namespace).zip(ParsedEntity::new(&rule.destination, namespace));
-        let (source, destination) = match (entities, verdict) {
-            (Some(entities), _) => entities,
-            (None, RuleVerdict::Deny) => (ParsedEntity::anyone(), ParsedEntity::anyone()),
-            (None, _) => return None,
-        };
-        Some(ParsedRule {
-            verdict,
-            family: match rule.ip_version {
-                Some(4) => Some(Family::V4),
-                Some(6) => Some(Family::V6),
-                _ => None,
-            },
-            protocol: rule.protocol.as_ref().map(margay_api::kinds::Protocol::number),
-            source,
-            destination,
-            source_ports: !rule.source.ports.is_empty(),
-            ports: rule.destination.ports.clone(),
+        if !types.contains(&isolates) {
+            return None;
+        }
+        Some(if broken {
+            closed_block(direction, rules)
+        } else {
+            parse_block(Some(namespace), direction, rules, &mut problems)
         })
-    }
-
-    /// The rule as it applies to `endpoint`; None where it says nothing about it.
-    pub(super) fn resolve(&self, endpoint: &Endpoint, labels: &Labels, direction: Direction) -> Option<ResolvedRule> {
-        let (own, other) = match direction {
-            Direction::Ingress => (&self.destination, &self.source),
-            Direction::Egress => (&self.source, &self.destination),
-        };
-        if !own.holds_for_endpoint(endpoint, labels) {
-            return None;
-        }
-        // Source ports are not told apart: an Allow with them allows nothing, a Deny denies all.
-        if self.source_ports && self.verdict != RuleVerdict::Deny {
-            return None;
-        }
-        let named: Vec<String> = self.ports.iter().filter_map(name_of).collect();
-        let mut ports: BTreeSet<(u16, u16)> = self.ports.iter().filter_map(range_of).collect();
-        let mut peer = Matcher {
-            selector: other.selector.clone(),
-            nets: other.nets.clone(),
-            not_nets: other.not_nets.clone(),
-            family: self.family,
-            named: None,
-        };
-        if !named.is_empty() {
-            let protocol = self.protocol.unwrap_or(6);
-            match direction {
-                Direction::Ingress => ports.extend(endpoint.named_ports(protocol, &named).map(|port| (port, port))),
-                Direction::Egress => peer.named = Some((protocol, named)),
-            }
-        }
-        let ports = (!self.ports.is_empty()).then_some(ports);
-        if peer.named.is_none() && ports.as_ref().is_some_and(BTreeSet::is_empty) {
-            return None;
-        }
-        let peer = (!peer.is_anyone()).then_some(peer);
-        Some(ResolvedRule { verdict: self.verdict, peer, protocol: self.protocol, ports })
-    }
+    });
+    ParsedPolicy { selector: conjunction(terms), blocks, first: foreign_tier.is_some(), problems }
 }
 
-impl ParsedEntity {
-    fn anyone() -> ParsedEntity {
-        ParsedEntity { selector: None, nets: Vec::new(), not_nets: Vec::new() }
-    }
+/// What is left of rules that can't be relied on: they allow nothing, and deny everything where they deny at all.
+fn closed_block(direction: Direction, rules: &[Rule]) -> Block {
+    let denying = rules.iter().position(|rule| matches!(rule.action, Action::Deny | Action::Pass));
+    let rules = denying.map(|index| {
+        let deny_all = Rule { action: Action::Deny, ..Rule::allow_all() };
+        parse_rule(None, direction, index, &deny_all)
+    });
+    Block { rules: rules.into_iter().collect(), passes: false }
+}
 
-    /// A rule's selector alone means pods of the policy's namespace; with a namespace selector, pods of those
-    /// namespaces. Selectors match pods that are known, never other addresses.
-    fn new(entity: &EntityRule, namespace: Option<&str>) -> Option<ParsedEntity> {
-        let mut parts = Vec::new();
-        if !entity.namespace_selector.is_empty() {
-            parts.push(match entity.namespace_selector.parse::<Selector>().ok()? {
-                Selector::All => Selector::Has(NAMESPACE_LABEL.to_owned()),
-                selector => selector.with_keys(&|key| match key {
-                    "projectcalico.org/name" => "pcns.projectcalico.org/name".to_owned(),
-                    key => format!("pcns.{key}"),
-                }),
-            });
-        } else if let (Some(namespace), false) = (namespace, entity.selector.is_empty()) {
-            parts.push(Selector::Equals(NAMESPACE_LABEL.to_owned(), namespace.to_owned()));
-        }
-        if !entity.selector.is_empty() {
-            parts.push(entity.selector.parse().ok()?);
-        }
-        let selector = match parts.len() {
-            0 => None,
-            1 => parts.pop(),
-            _ => Some(Selector::And(parts)),
+/// The rules of a profile, and what is wrong with them.
+pub(super) fn parse_profile(spec: &ProfileSpec) -> ([Block; 2], Vec<String>) {
+    let mut problems = Vec::new();
+    let blocks = DIRECTIONS.map(|direction| {
+        let rules = match direction {
+            Direction::Ingress => &spec.ingress,
+            Direction::Egress => &spec.egress,
         };
-        Some(ParsedEntity { selector, nets: entity.nets.clone(), not_nets: entity.not_nets.clone() })
-    }
-
-    fn holds_for_endpoint(&self, endpoint: &Endpoint, labels: &Labels) -> bool {
-        let address = |net: &Cidr| endpoint.addresses.iter().any(|addr| net.contains(*addr));
-        self.selector.as_ref().is_none_or(|selector| selector.matches_labels(labels))
-            && (self.nets.is_empty() || self.nets.iter().any(address))
-            && !self.not_nets.iter().any(address)
-    }
+        parse_block(None, direction, rules, &mut problems)
+    });
+    (blocks, problems)
 }
 
-fn name_of(port: &Port) -> Option<String> {
-    match port {
-        Port::Named(name) => Some(name.clone()),
-        Port::Number(_) | Port::Range(..) => None,
+fn parse_block(namespace: Option<&str>, direction: Direction, rules: &[Rule], problems: &mut Vec<String>) -> Block {
+    let mut block = Block::default();
+    for (index, rule) in rules.iter().enumerate().filter(|(_, rule)| rule.action != Action::Log) {
+        let parsed = parse_rule(namespace, direction, index, rule);
+        if let Some(reason) = &parsed.closed {
+            let direction = match direction {
+                Direction::Ingress => "ingress",
+                Direction::Egress => "egress",
+            };
+            let effect = if rule.action == Action::Allow { "it allows nothing" } else { "it denies more" };
+            problems.push(format!("{direction} rule {}: {reason}; {effect}", index + 1));
+        }
+        block.passes |= parsed.action(parsed.closed.is_some()) == Action::Pass;
+        block.rules.push(parsed);
     }
+    block
 }
 
-fn range_of(port: &Port) -> Option<(u16, u16)> {
-    match port {
+fn parse_rule(namespace: Option<&str>, direction: Direction, index: usize, rule: &Rule) -> ParsedRule {
+    let mut closed = None;
+    let mut side = |entity: &EntityRule| {
+        let selector = scoped(namespace, entity).unwrap_or_else(|error| {
+            closed.get_or_insert(error);
+            None
+        });
+        Side { selector: selector.map(Arc::new), nets: AddressSet::of_nets(&entity.nets, &entity.not_nets) }
+    };
+    let (source, destination) = (side(&rule.source), side(&rule.destination));
+    let (peer, local) = match direction {
+        Direction::Ingress => (source, destination),
+        Direction::Egress => (destination, source),
+    };
+    let families = match rule.ip_version {
+        None => Families::BOTH,
+        Some(4) => Families::only(Family::V4),
+        Some(6) => Families::only(Family::V6),
+        Some(other) => {
+            closed.get_or_insert(format!("IP version {other} is not 4 or 6"));
+            Families::BOTH
+        }
+    };
+    if !rule.source.ports.is_empty() {
+        closed.get_or_insert("source ports are not supported".to_owned());
+    }
+    let protocol = rule.protocol.as_ref().map(margay_api::kinds::Protocol::number);
+    let with_ports = rule.protocol.as_ref().is_some_and(margay_api::kinds::Protocol::has_ports);
+    let mut ports = rule.destination.ports.as_slice();
+    if !ports.is_empty() && !with_ports {
+        closed.get_or_insert("ports need protocol TCP, UDP or SCTP".to_owned());
+        ports = &[];
+    }
+    let numbers = PortSet::of(ports.iter().filter_map(|port| match port {
         Port::Number(number) => Some((*number, *number)),
         Port::Range(first, last) => Some((*first, *last)),
         Port::Named(_) => None,
+    }));
+    let mut names: Vec<Arc<str>> = ports
+        .iter()
+        .filter_map(|port| match port {
+            Port::Named(name) => Some(name.as_str().into()),
+            Port::Number(_) | Port::Range(..) => None,
+        })
+        .collect();
+    names.sort();
+    names.dedup();
+    ParsedRule { index, rule: rule.clone(), families, protocol, numbers, names, peer, local, closed }
+}
+
+/// The selector of one side of a rule: in a policy without namespaceSelector it speaks of the policy's namespace.
+fn scoped(namespace: Option<&str>, entity: &EntityRule) -> Result<Option<Selector>, String> {
+    let mut terms = Vec::new();
+    if !entity.namespace_selector.trim().is_empty() {
+        terms.extend(prefixed(&entity.namespace_selector, NAMESPACE_PREFIX, NAMESPACE_LABEL)?);
+    } else if !entity.selector.trim().is_empty() {
+        terms.extend(namespace.map(in_namespace));
     }
+    if !entity.selector.trim().is_empty() {
+        match entity.selector.parse().map_err(|error| format!("{error}"))? {
+            Selector::All if !terms.is_empty() => {}
+            selector => terms.push(selector),
+        }
+    }
+    Ok((!terms.is_empty()).then(|| conjunction(terms)))
+}
+
+/// A selector over a namespace's or service account's own labels as one over those that its endpoints inherit:
+/// `all()` asks that the endpoint has one at all.
+fn prefixed(text: &str, prefix: &str, presence: &str) -> Result<Option<Selector>, String> {
+    if text.trim().is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(match text.parse().map_err(|error| format!("{error}"))? {
+        Selector::All => Selector::Has(presence.to_owned()),
+        Selector::Global => Selector::Not(Box::new(Selector::Has(presence.to_owned()))),
+        selector => selector.with_keys(&|key| format!("{prefix}{key}")),
+    }))
+}
+
+fn in_namespace(namespace: &str) -> Selector {
+    Selector::Equals(NAMESPACE_LABEL.to_owned(), namespace.to_owned())
+}
+
+/// All of these, nested conjunctions made flat.
+fn conjunction(terms: Vec<Selector>) -> Selector {
+    let mut flat = Vec::new();
+    for term in terms {
+        match term {
+            Selector::And(parts) => flat.extend(parts),
+            other => flat.push(other),
+        }
+    }
+    if flat.len() == 1 { flat.remove(0) } else { Selector::And(flat) }
 }

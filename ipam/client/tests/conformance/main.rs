@@ -33,6 +33,7 @@ macro_rules! conformance_of {
                 sharing::an_assignment_from_an_owned_block_is_one_handle_and_one_block_write,
                 sharing::fifty_assignments_at_once_share_the_writes_of_blocks,
                 sharing::a_caller_that_goes_away_leaves_nothing_behind_and_nobody_unserved,
+                sharing::an_answer_that_nobody_takes_is_freed,
                 sharing::a_copy_of_a_block_that_is_old_costs_a_conflict_and_no_more,
                 sharing::a_handle_that_is_asked_for_again_gives_back_what_it_had,
                 processes::of_two_processes_that_race_for_the_only_block_one_owns_it_and_one_borrows,

@@ -101,8 +101,8 @@ pub(crate) async fn blocks_of_an_earlier_size_stay_in_use_and_are_not_overlapped
     for n in 0..5 {
         in_use.insert(before.assign_one(&format!("before-{n}")).await.address);
     }
-    // Larger blocks, then smaller ones: what is left is cut anew, the old blocks are filled up.
-    for (size, node) in [(29, "node-2"), (31, "node-3"), (29, "node-1")] {
+    // Larger blocks where there is room, then smaller ones: what is left is cut anew, the old blocks are filled up.
+    for (size, node) in [(29, "node-2"), (31, "node-3"), (31, "node-1")] {
         let after = TestNode::new(store.clone(), node, &[pool("pool", "10.65.0.0/28", size)]);
         let mut got = 0;
         while let Ok(assigned) = after.try_assign(&format!("{node}-{size}-{got}"), V4).await {

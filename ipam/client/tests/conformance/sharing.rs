@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt;
 use futures_util::future::join_all;
 use margay_ipam_client::IpamClient;
 
@@ -75,6 +76,22 @@ pub(crate) async fn a_caller_that_goes_away_leaves_nothing_behind_and_nobody_uns
     node.assign_one("last").await;
     node.release("last").await;
     assert_clean(&store, &in_use).await;
+}
+
+pub(crate) async fn an_answer_that_nobody_takes_is_freed(backend: &impl Backend) {
+    let store = backend.open();
+    let node = TestNode::new(store.clone(), "node-1", &[pool("pool", "10.65.0.0/24", 26)]);
+    let mut call = Box::pin(node.assign_one("pod"));
+    while call.as_mut().now_or_never().is_some() {
+        // A slow poll: it was served within.
+        call = Box::pin(node.assign_one("pod"));
+    }
+    // Served after the first, whose answer waits to be taken from here on.
+    let other = node.assign_one("other").await;
+    drop(call);
+    // Served after the release that the drop asks for.
+    let last = node.assign_one("last").await;
+    assert_clean(&store, &addresses([&other, &last])).await;
 }
 
 pub(crate) async fn a_copy_of_a_block_that_is_old_costs_a_conflict_and_no_more(backend: &impl Backend) {

@@ -1,0 +1,42 @@
+//! Passwords that BGPPeers name, from files.
+
+use std::path::Path;
+
+use margay_api::kinds::SecretKeyRef;
+
+/// Reads a password from `DIRECTORY/NAME/KEY`, without the line's end.
+pub(crate) fn read(directory: &Path, reference: &SecretKeyRef) -> Result<String, String> {
+    let plain = |part: &str| !part.is_empty() && part != ".." && part != "." && !part.contains('/');
+    if !plain(&reference.name) || !plain(&reference.key) {
+        return Err(format!("'{}/{}' does not name a secret", reference.name, reference.key));
+    }
+    let path = directory.join(&reference.name).join(&reference.key);
+    let text = std::fs::read_to_string(&path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+    let password = text.trim_end_matches(['\r', '\n']);
+    match password.len() {
+        0 => Err(format!("{} is empty", path.display())),
+        // The kernel's limit, TCP_MD5SIG_MAXKEYLEN.
+        1..=80 => Ok(password.to_owned()),
+        len => Err(format!("the password in {} has {len} bytes; TCP-MD5 takes at most 80", path.display())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_is_the_files_text_and_nothing_outside_of_the_directory_is_read() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let read = |name: &str, key: &str| {
+            read(directory.path(), &SecretKeyRef { name: name.to_owned(), key: key.to_owned() })
+        };
+        std::fs::create_dir(directory.path().join("tor")).expect("a directory");
+        std::fs::write(directory.path().join("tor/password"), "secret\n").expect("a file");
+        std::fs::write(directory.path().join("tor/long"), "x".repeat(81)).expect("a file");
+        assert_eq!(read("tor", "password").as_deref(), Ok("secret"));
+        assert!(read("tor", "long").expect_err("too long").contains("81 bytes"));
+        assert!(read("tor", "none").expect_err("not there").contains("tor/none"));
+        assert!(read("..", "password").is_err() && read("tor", "a/b").is_err());
+    }
+}
