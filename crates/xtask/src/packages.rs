@@ -28,9 +28,10 @@ const LAB: [Package; 5] = [
 ];
 
 /// For tests against other people's programs.
-const PEERS: [Package; 6] = [
+const PEERS: [Package; 7] = [
     package("conntrack", "conntrack"),
     package("containerd", "containerd"),
+    package("etcd-client", "etcdctl"),
     package("etcd-server", "etcd"),
     package("frr", "/usr/lib/frr/bgpd"),
     package("gobgpd", "gobgpd"),
