@@ -194,7 +194,7 @@ pub struct PeerConfig {
     /// GTSM (RFC 5082): the number of hops the peer may be away. Packets are sent with TTL 255, and those that
     /// arrive with less than 255 - hops + 1 are dropped by the kernel.
     pub ttl_security: Option<u8>,
-    /// Whether an eBGP peer may be more than one hop away.
+    /// Whether an eBGP peer may be more than one hop away. One that is on a link all the same falls with the link.
     pub multihop: bool,
     pub password: Option<Secret>,
     /// Whether routes of internal peers are reflected to this internal one, and its routes to them (RFC 4456).

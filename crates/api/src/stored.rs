@@ -57,6 +57,12 @@ impl<S: Spec> Stored<S> {
         json.to_string().into_bytes()
     }
 
+    /// The paths of the fields that Margay does not know, as in `spec.ingress.0.notProtocol`. Whoever acts on the object
+    /// must decide whether it can do so without them.
+    pub fn unknown_fields(&self) -> impl Iterator<Item = String> {
+        self.unknown.iter().map(|(path, _)| path.join("."))
+    }
+
     /// Replaces what Margay knows by `object`, and keeps what it does not know.
     pub fn with(&self, object: Object<S>) -> Stored<S> {
         Stored { object, unknown: self.unknown.clone() }
@@ -129,6 +135,8 @@ mod tests {
         let json = br#"{"kind":"Node","apiVersion":"projectcalico.org/v3","metadata":{"name":"n1","finalizers":["x"]},
             "spec":{"bgp":{"ipv4Address":"10.0.0.1/24","novel":{"deep":1}},"wireguard":{"interfaceIPv4Address":"10.0.0.9"}}}"#;
         let mut stored = Stored::<NodeSpec>::decode("key", json).expect("valid JSON");
+        let unknown: Vec<String> = stored.unknown_fields().collect();
+        assert_eq!(unknown, ["metadata.finalizers", "spec.bgp.novel", "spec.wireguard"]);
         stored.object.spec.bgp.as_mut().expect("bgp").as_number = Some(margay_net::Asn(64512));
         let back: Value = serde_json::from_slice(&stored.encode()).expect("JSON");
         assert_eq!(back["metadata"]["finalizers"][0], "x");

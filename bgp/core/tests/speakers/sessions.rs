@@ -11,7 +11,7 @@ use margay_bgp_core::{
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
-use margay_net::{Asn, Family, FromFelix, LocalRoute, LocalRouteChange, LocalRouteSource, Now};
+use margay_net::{Asn, Family, FromFelix, LinkState, LocalRoute, LocalRouteChange, LocalRouteSource, Now};
 
 use crate::network::{Network, name, prefix, seconds};
 
@@ -232,6 +232,32 @@ fn a_session_falls_with_its_interface_and_comes_back_with_it() {
     net.run_until(Duration::from_millis(500), "back at once", |net| {
         net.state(0, 1) == FsmState::Established && net.nodes[0].fib.len() == 1
     });
+}
+
+#[test]
+fn a_session_over_a_point_to_point_link_falls_with_its_interface_and_no_other_does() {
+    let mut net = Network::new();
+    let (a, b, c) = (net.node(65001), net.node(65002), net.node(65003));
+    // One address of the node on both links, the peer's own as the prefix of each; `multihop` says nothing of the link.
+    net.join_at(a, b, "10.100.1.1", "10.101.1.1");
+    net.join_at(a, c, "10.100.1.1", "10.101.1.2");
+    for other in [b, c] {
+        net.change_peer(a, other, |peer| peer.multihop = true);
+    }
+    net.configure_all();
+    let link = |net: &mut Network, interface: &str, peer: &str, running| {
+        let peer = format!("{peer}/32").parse().expect("a prefix");
+        let addresses = vec![("10.100.1.1".parse().expect("an address"), peer)];
+        let state = LinkState { interface: interface.to_owned(), running, addresses };
+        net.input(0, Input::Felix(FromFelix::Link(state)));
+    };
+    link(&mut net, "uplink1", "10.101.1.1", true);
+    link(&mut net, "uplink2", "10.101.1.2", true);
+    net.run_until(seconds(5), "both sessions", |net| net.established(0, 1) && net.established(0, 2));
+    net.cut(0);
+    link(&mut net, "uplink1", "10.101.1.1", false);
+    assert_ne!(net.state(a, b), FsmState::Established);
+    assert_eq!(net.state(a, c), FsmState::Established);
 }
 
 /// A speaker with one peer, driven by hand.
