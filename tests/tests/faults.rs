@@ -89,6 +89,30 @@ fn a_route_deleted_by_hand_is_back_at_once_and_counted() {
 }
 
 #[test]
+fn a_policy_table_deleted_by_hand_is_back_at_once_and_counted() {
+    isolation::isolated("a_policy_table_deleted_by_hand_is_back_at_once_and_counted", || {
+        let lab = Lab::start(one_node(Families::V4, DatastoreKind::Sqlite))?;
+        let container = Container::create(&lab, "c1", "shop", "web")?;
+        container.add(lab.node(NODE)?)?;
+        let netns = lab.node(NODE)?.netns();
+        let before = netns.run("nft", &["list", "table", "inet", "margay"])?.stdout;
+        netns.run("nft", &["delete", "table", "inet", "margay"])?;
+        until(QUICK, "the table is as it was", || {
+            let now = netns.run("nft", &["list", "table", "inet", "margay"])?.stdout;
+            let elements = |text: &str| text.matches("cali").count();
+            if elements(&now) == elements(&before) { Ok(()) } else { bail!("{now}") }
+        })?;
+        let repaired = &status(&lab)?["kernel"]["drift"]["policy"];
+        ensure!(repaired.as_u64().is_some_and(|repaired| repaired > 0), "not counted: {repaired}");
+        // A table of somebody else is nobody's business here.
+        netns.run("nft", &["add", "table", "inet", "other"])?;
+        container.add(lab.node(NODE)?).map_or(Ok(()), |_| bail!("a second ADD passed"))?;
+        ensure!(status(&lab)?["kernel"]["drift"]["policy"] == *repaired, "own changes count as drift");
+        Ok(())
+    });
+}
+
+#[test]
 fn a_value_that_is_not_valid_leaves_the_last_good_one_in_force_and_is_named() {
     isolation::isolated("a_value_that_is_not_valid_leaves_the_last_good_one_in_force_and_is_named", || {
         let lab = Lab::start(one_node(Families::V4, DatastoreKind::Etcd))?;

@@ -28,9 +28,8 @@ const LAB: [Package; 5] = [
 ];
 
 /// For tests against other people's programs.
-const PEERS: [Package; 8] = [
+const PEERS: [Package; 7] = [
     package("busybox-static", "/bin/busybox"),
-    package("conntrack", "conntrack"),
     package("containerd", "containerd"),
     package("etcd-client", "etcdctl"),
     package("etcd-server", "etcd"),

@@ -119,6 +119,7 @@ impl Agent {
                     Ok(()) => self.read_events(),
                     Err(error) => self.trouble(&error.to_string()),
                 },
+                () = self.policies.foreign_change() => self.policies.repair(),
                 permit = speaker.reserve(), if self.unsent.is_some() => {
                     // Without a speaker there is nobody to tell.
                     if let (Some(message), Ok(permit)) = (self.unsent.take(), permit) {
@@ -129,6 +130,7 @@ impl Agent {
                     let now = self.now();
                     self.core.handle_timeout(now);
                     self.policies.retry();
+                    self.policies.repair();
                 }
                 () = std::future::ready(()), if more => tokio::task::yield_now().await,
             }
@@ -380,7 +382,7 @@ impl Agent {
         let barrier = self.barriers.iter().map(Barrier::deadline).min();
         let relist = self.relist.map(|_| self.relist_at.unwrap_or_else(Instant::now));
         let prepare = (!self.unprepared.is_empty()).then(|| Instant::now() + RETRY);
-        [retry, barrier, relist, prepare, self.policies.retry_at()].into_iter().flatten().min()
+        [retry, barrier, relist, prepare, self.policies.due_at()].into_iter().flatten().min()
     }
 
     fn now(&self) -> margay_net::Instant {
@@ -406,6 +408,9 @@ impl Agent {
             counts.iter().map(|(object, count)| (object.key().to_owned(), *count)).collect::<BTreeMap<_, _>>()
         };
         let mut drift = words(self.core.drift());
+        if self.policies.drift() > 0 {
+            drift.insert("policy".into(), self.policies.drift());
+        }
         if self.settings.drift() > 0 {
             drift.insert("sysctl".into(), self.settings.drift());
         }

@@ -1,11 +1,15 @@
 use std::time::{Duration, Instant};
 
 use margay_felix_core::policy::{PolicyChanges, PolicyTables};
+use margay_netlink::nft::AsyncTableMonitor;
 
 use crate::policy::{PolicyDataplane, PolicyError};
 
 const FIRST_RETRY: Duration = Duration::from_millis(20);
 const LAST_RETRY: Duration = Duration::from_secs(10);
+
+/// The least time between two comparisons that others cause.
+const COMPARISONS: Duration = Duration::from_millis(50);
 
 /// The policy tables that were told, and the kernel's copy.
 #[derive(Debug, Default)]
@@ -16,6 +20,11 @@ pub(crate) struct Policies {
     started: bool,
     trouble: Option<Trouble>,
     last_change: Duration,
+    monitor: Option<AsyncTableMonitor>,
+    /// Somebody else changed the table: when it is compared, and not before.
+    compare_at: Option<Instant>,
+    compared: Option<Instant>,
+    drift: u64,
 }
 
 #[derive(Debug)]
@@ -40,7 +49,9 @@ impl Policies {
                     self.resync();
                 }
             },
-            _ => self.resync(),
+            _ => {
+                self.resync();
+            }
         }
     }
 
@@ -48,6 +59,40 @@ impl Policies {
     pub(crate) fn start(&mut self) {
         self.started = true;
         self.resync();
+        if let Some(dataplane) = &self.dataplane {
+            let monitor = dataplane.monitor().and_then(AsyncTableMonitor::new);
+            match monitor {
+                Ok(monitor) => self.monitor = Some(monitor),
+                Err(error) => tracing::error!(%error, "changes that others make to the policy are not seen"),
+            }
+            // What changed before the watch began.
+            self.compare_at = Some(Instant::now());
+        }
+    }
+
+    /// Waits until somebody else has changed the table. Safe to cancel.
+    pub(crate) async fn foreign_change(&mut self) {
+        let Some(monitor) = &mut self.monitor else { return std::future::pending().await };
+        if let Err(error) = monitor.changed().await {
+            tracing::error!(%error, "changes that others make to the policy are not seen any more");
+            self.monitor = None;
+        }
+        let earliest = self.compared.map_or_else(Instant::now, |compared| compared + COMPARISONS);
+        self.compare_at.get_or_insert(earliest.max(Instant::now()));
+    }
+
+    /// Compares the table with what it should be, if somebody changed it and it is time.
+    pub(crate) fn repair(&mut self) {
+        if self.compare_at.is_some_and(|at| at <= Instant::now()) {
+            self.compare_at = None;
+            self.compared = Some(Instant::now());
+            self.drift += self.resync();
+        }
+    }
+
+    /// How many objects of the table others changed and the agent put right.
+    pub(crate) fn drift(&self) -> u64 {
+        self.drift
     }
 
     /// Tries again what was refused, if it is time.
@@ -57,8 +102,10 @@ impl Policies {
         }
     }
 
-    pub(crate) fn retry_at(&self) -> Option<Instant> {
-        self.trouble.as_ref().map(|trouble| trouble.retry_at)
+    /// When [`retry`](Self::retry) or [`repair`](Self::repair) has something to do.
+    pub(crate) fn due_at(&self) -> Option<Instant> {
+        let retry_at = self.trouble.as_ref().map(|trouble| trouble.retry_at);
+        retry_at.into_iter().chain(self.compare_at).min()
     }
 
     /// Why the kernel does not have the tables; `None`: it has them.
@@ -78,12 +125,14 @@ impl Policies {
         self.last_change
     }
 
-    fn resync(&mut self) {
+    /// Makes the kernel's copy equal to the tables; how many objects differed.
+    fn resync(&mut self) -> u64 {
         let begin = Instant::now();
         match self.try_resync() {
-            Ok(()) => {
+            Ok(repaired) => {
                 self.trouble = None;
                 self.last_change = begin.elapsed();
+                repaired
             }
             Err(error) => {
                 let before = self.trouble.as_ref().map(|trouble| trouble.pause);
@@ -93,11 +142,12 @@ impl Policies {
                 }
                 let retry_at = Instant::now() + pause;
                 self.trouble = Some(Trouble { reason: format!("policy: {error}"), pause, retry_at });
+                0
             }
         }
     }
 
-    fn try_resync(&mut self) -> Result<(), PolicyError> {
+    fn try_resync(&mut self) -> Result<u64, PolicyError> {
         let dataplane = match &mut self.dataplane {
             Some(dataplane) => dataplane,
             None => self.dataplane.insert(PolicyDataplane::open()?),
@@ -106,7 +156,7 @@ impl Policies {
         if !report.is_clean() {
             tracing::info!(repaired = ?report.repaired, took = ?report.duration, "the policy was brought into the kernel");
         }
-        Ok(())
+        Ok(report.repaired.values().map(|count| *count as u64).sum())
     }
 }
 

@@ -10,7 +10,8 @@ pub struct FelixStatus {
     pub in_sync: bool,
     /// What the kernel holds, by kind: `workload`, `blackhole`, `bgp`, `neighbour`.
     pub routes: BTreeMap<String, u64>,
-    /// What others changed and the agent put right since its start, by kind: those of `routes`, and `sysctl`.
+    /// What others changed and the agent put right since its start, by kind: those of `routes`, `policy` and
+    /// `sysctl`.
     pub drift: BTreeMap<String, u64>,
     /// What the speaker was told to announce, and why.
     pub announced: BTreeMap<Cidr, LocalRouteSource>,

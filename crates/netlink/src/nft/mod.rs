@@ -8,6 +8,7 @@ mod attr;
 mod batch;
 mod datatype;
 mod expr;
+mod monitor;
 mod object;
 mod socket;
 mod uapi;
@@ -15,5 +16,8 @@ mod uapi;
 pub use batch::Batch;
 pub use datatype::{Datatype, Key};
 pub use expr::{CmpOp, CtKey, Expr, Found, MetaKey, PayloadBase, Reg, Verdict, ct_state};
+#[cfg(feature = "async")]
+pub use monitor::AsyncTableMonitor;
+pub use monitor::TableMonitor;
 pub use object::{BaseChain, Chain, Element, ElementData, Hook, MapData, Rule, Set, SetSignature};
 pub use socket::{NftError, NftErrorKind, NftSocket, TableInfo};

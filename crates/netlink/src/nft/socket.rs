@@ -70,6 +70,11 @@ impl NftSocket {
         open_socket().map(|socket| NftSocket { socket }).map_err(|error| NftError::new("open", error))
     }
 
+    /// The port that events carry which this socket's transactions cause.
+    pub fn port(&self) -> u32 {
+        self.socket.port()
+    }
+
     /// Sends the transaction; it has taken effect when this returns. An empty batch is not sent.
     pub fn commit(&mut self, mut batch: Batch) -> Result<(), NftError> {
         if batch.is_empty() {

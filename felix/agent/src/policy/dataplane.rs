@@ -2,7 +2,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use margay_felix_core::policy::{PolicyChanges, PolicyTables};
-use margay_netlink::nft::{Batch, Chain, Element, NftError, NftErrorKind, NftSocket, Rule, Set};
+use margay_netlink::NetlinkError;
+use margay_netlink::nft::{Batch, Chain, Element, NftError, NftErrorKind, NftSocket, Rule, Set, TableMonitor};
 
 use super::entries::*;
 use super::skeleton::{ALLOW_RANGE, NEIGHBOUR_DISCOVERY, TABLE, TABLE_COMMENT, chains, sets};
@@ -65,6 +66,11 @@ pub struct PolicyDataplane {
 impl PolicyDataplane {
     pub fn open() -> Result<PolicyDataplane, PolicyError> {
         Ok(PolicyDataplane { socket: NftSocket::open()?, port_ranges: PortRanges::new() })
+    }
+
+    /// Watches for changes that others make to the table.
+    pub fn monitor(&self) -> Result<TableMonitor, NetlinkError> {
+        TableMonitor::open(TABLE, self.socket.port())
     }
 
     /// Puts the chains in place so that pods without programs are cut off, and keeps the elements that are there.
