@@ -131,6 +131,7 @@ fn check(report: &CheckReport, format: Format) -> Result<(), Failure> {
                 ("used twice", &report.duplicates),
                 ("handle", &report.handles),
                 ("affinity", &report.affinities),
+                ("corrupt", &report.corrupt),
             ] {
                 for problem in problems {
                     text.push_str(&format!("{what}: {problem}\n"));

@@ -106,7 +106,7 @@ pub fn link_up(topology: &Topology, place: &str, interface: &str) -> Vec<String>
     if topology.families.has(Family::V6)
         && let Some((_, far)) = unnumbered(topology, place, interface, Family::V6)
     {
-        lines.push(format!("route replace {far}/128 dev {interface}"));
+        lines.push(format!("route replace {far}/128 dev {interface} metric 1"));
     }
     lines
 }

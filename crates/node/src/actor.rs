@@ -240,6 +240,7 @@ impl Actor {
         let cluster = &self.cluster;
         let mut warnings = self.problems.clone();
         warnings.extend(cluster.invalid.iter().map(|(key, reason)| format!("{key}: {reason}")));
+        warnings.extend(cluster.policy.problems().iter().map(ToString::to_string));
         let shared = Shared {
             in_sync: self.waiting_for.is_empty(),
             pools: self.pools.clone(),

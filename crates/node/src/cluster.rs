@@ -165,7 +165,10 @@ impl Cluster {
             }),
             Watched::Policies => self.read::<NetworkPolicySpec>(stored).map(|policy| {
                 let namespace = policy.namespace().unwrap_or_default().to_owned();
-                self.policy.update_policy(&namespace, policy.name(), Some(&policy));
+                match unknown_rules(stored) {
+                    None => self.policy.update_policy(&namespace, policy.name(), Some(&policy)),
+                    Some(reason) => self.policy.refuse_policy(&namespace, policy.name(), &policy, &reason),
+                }
                 self.policies.insert(stored.key.clone());
             }),
             Watched::Profiles => self.read::<ProfileSpec>(stored).map(|profile| {
@@ -347,6 +350,13 @@ impl Cluster {
     }
 }
 
+/// Says which parts of a policy are not known here: a rule without them would be wider than it was written.
+fn unknown_rules(stored: &KeyValue) -> Option<String> {
+    let policy = Stored::<NetworkPolicySpec>::decode(&stored.key, &stored.value).ok()?;
+    let unknown: Vec<String> = policy.unknown_fields().filter(|field| field.starts_with("spec.")).collect();
+    (!unknown.is_empty()).then(|| format!("it has fields that are not known here: {}", unknown.join(", ")))
+}
+
 /// The last part of a key: the object's name.
 fn name_in(key: &str) -> &str {
     key.rsplit('/').next().unwrap_or_default()
@@ -380,6 +390,18 @@ mod tests {
     /// The container that the cluster knows to have the endpoint.
     fn owner(cluster: &Cluster) -> Option<&str> {
         cluster.local_endpoints.get(KEY).map(|(_, endpoint)| endpoint.spec.container_id.as_str())
+    }
+
+    #[test]
+    fn a_policy_with_a_field_that_is_not_known_is_refused_and_named() {
+        let key = "/calico/resources/v3/projectcalico.org/networkpolicies/shop/p";
+        let json = r#"{"kind":"NetworkPolicy","apiVersion":"projectcalico.org/v3","metadata":{"name":"p","namespace":"shop"},
+            "spec":{"ingress":[{"action":"Allow","notProtocol":"TCP"}]}}"#;
+        let mut cluster = Cluster::new("n1");
+        let value = json.as_bytes().to_vec();
+        cluster.put(Watched::Policies, &KeyValue { key: key.to_owned(), value, revision: Revision::new(1) });
+        let problems: Vec<String> = cluster.policy.problems().iter().map(ToString::to_string).collect();
+        assert!(problems.iter().any(|problem| problem.contains("spec.ingress.0.notProtocol")), "{problems:?}");
     }
 
     #[test]
