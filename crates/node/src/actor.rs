@@ -63,6 +63,7 @@ pub(crate) struct Actor {
     told: Told,
     applied: Option<SpeakerConfig>,
     problems: Vec<String>,
+    policy_problems: Vec<String>,
     pools: Arc<Vec<IpPool>>,
     node_labels: Arc<Labels>,
 }
@@ -94,6 +95,7 @@ impl Actor {
             told: Told::default(),
             applied: None,
             problems: Vec::new(),
+            policy_problems: Vec::new(),
             pools: Arc::default(),
             node_labels: Arc::default(),
         }
@@ -193,6 +195,9 @@ impl Actor {
             self.node_labels =
                 Arc::new(self.cluster.node().map(|node| node.metadata.labels.clone()).unwrap_or_default());
         }
+        if dirty.policies {
+            self.policy_problems = self.cluster.policy.problems().iter().map(ToString::to_string).collect();
+        }
         if dirty.bgp {
             self.pools = Arc::new(self.cluster.pools.values().cloned().collect());
             self.flush_bgp().await;
@@ -240,7 +245,7 @@ impl Actor {
         let cluster = &self.cluster;
         let mut warnings = self.problems.clone();
         warnings.extend(cluster.invalid.iter().map(|(key, reason)| format!("{key}: {reason}")));
-        warnings.extend(cluster.policy.problems().iter().map(ToString::to_string));
+        warnings.extend(self.policy_problems.iter().cloned());
         let shared = Shared {
             in_sync: self.waiting_for.is_empty(),
             pools: self.pools.clone(),

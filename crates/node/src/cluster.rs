@@ -64,6 +64,8 @@ pub(crate) struct Dirty {
     /// Keys of local endpoints.
     pub(crate) endpoints: BTreeSet<String>,
     pub(crate) node: bool,
+    /// Policies or profiles: what of them can't be followed may be different.
+    pub(crate) policies: bool,
 }
 
 /// A write of the daemon's own to an endpoint, applied at once. The watch, which is behind, tells of what was before it
@@ -164,6 +166,7 @@ impl Cluster {
                 &mut cluster.configurations
             }),
             Watched::Policies => self.read::<NetworkPolicySpec>(stored).map(|policy| {
+                self.dirty.policies = true;
                 let namespace = policy.namespace().unwrap_or_default().to_owned();
                 match unknown_rules(stored) {
                     None => self.policy.update_policy(&namespace, policy.name(), Some(&policy)),
@@ -172,6 +175,7 @@ impl Cluster {
                 self.policies.insert(stored.key.clone());
             }),
             Watched::Profiles => self.read::<ProfileSpec>(stored).map(|profile| {
+                self.dirty.policies = true;
                 self.policy.update_profile(profile.name(), Some(&profile));
                 Arc::make_mut(&mut self.profiles).insert(profile.name().to_owned());
             }),
@@ -223,10 +227,12 @@ impl Cluster {
             }
             Watched::Policies => {
                 let namespace = key.rsplit('/').nth(1).unwrap_or_default();
+                self.dirty.policies = true;
                 self.policy.update_policy(namespace, name, None);
                 self.policies.remove(key);
             }
             Watched::Profiles => {
+                self.dirty.policies = true;
                 self.policy.update_profile(name, None);
                 Arc::make_mut(&mut self.profiles).remove(name);
             }
