@@ -144,7 +144,7 @@ fn killed_in_the_middle(datastore: DatastoreKind) -> Result<()> {
             let count = shown["items"].as_array().map_or(0, Vec::len);
             if count >= 5 { Ok(()) } else { bail!("{count} have") }
         });
-        nix_kill(pid);
+        kill(pid);
         let results = adds.into_iter().map(|add| add.join().unwrap_or(None)).collect();
         done.map(|()| results)
     })?;
@@ -192,9 +192,9 @@ fn killed_in_the_middle(datastore: DatastoreKind) -> Result<()> {
 }
 
 /// Ends a process of the lab at once; the lab's own handle of it is told later.
-fn nix_kill(pid: u32) {
+fn kill(pid: u32) {
     // Gone already is what is wanted.
-    let _ = std::process::Command::new("kill").args(["-KILL", &pid.to_string()]).status();
+    let _ = std::process::Command::new("sh").args(["-c", &format!("kill -KILL {pid}")]).status();
 }
 
 #[test]

@@ -68,6 +68,7 @@ macro_rules! with_every_peer {
 
 with_every_peer!(
     routes_arrive_each_way_with_their_attributes_and_are_withdrawn,
+    internal_routes_arrive_each_way_with_an_empty_as_path,
     routes_go_when_the_hold_timer_expires,
     a_wrong_as_number_is_refused_as_bad_peer_as,
 );
@@ -121,6 +122,30 @@ fn routes_arrive_each_way_with_their_attributes_and_are_withdrawn(start: Start, 
         peer.received_notification(Notification::AdministrativeShutdown)
     });
     peer.process().assert_running();
+}
+
+fn internal_routes_arrive_each_way_with_an_empty_as_path(start: Start, family: Family) {
+    let lab = Lab::new(family);
+    let peer = start(&lab, &PeerOptions { our_asn: PEER_ASN, ..PeerOptions::default() });
+    let mut own = config(&lab);
+    own.asn = Asn(PEER_ASN);
+    let ours = OurSpeaker::start(&lab, own, false);
+    assert!(ours.wait_established().ibgp);
+
+    let mut expected = expected_at_peer(&lab);
+    expected.values_mut().for_each(|seen| seen.as_path.clear());
+    within(Duration::from_secs(10), "the peer has our routes", || {
+        let received = peer.received()?;
+        so(received == expected, || difference(&received, &expected))
+    });
+    let expected: BTreeSet<Cidr> = lab.peer_prefixes().into_iter().collect();
+    within(Duration::from_secs(10), "felix has the peer's routes", || {
+        ours.fib(|fib| so(fib.complete && fib.routes.keys().eq(&expected), || format!("{} routes", fib.routes.len())))
+    });
+    for attributes in ours.received().values() {
+        assert_eq!((attributes.as_path.as_str(), attributes.local_pref), ("", Some(100)));
+        assert_eq!((attributes.next_hop, attributes.med), (Some(lab.peer_address()), Some(77)));
+    }
 }
 
 fn routes_go_when_the_hold_timer_expires(start: Start, family: Family) {
