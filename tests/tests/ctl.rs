@@ -38,13 +38,15 @@ fn what_is_applied_can_be_read_changed_and_deleted() -> Result<()> {
     ensure!(created.code == 0 && created.stdout == "IPPool/pods created\n", "{created:?}");
     let again = store.apply(POOL)?;
     ensure!(again.stdout == "IPPool/pods unchanged\n", "{again:?}");
-    let changed = store.apply(&format!("{POOL}  blockSize: 28\n"))?;
+    let changed = store.apply(&format!("{POOL}  disabled: true\n"))?;
     ensure!(changed.stdout == "IPPool/pods configured\n", "{changed:?}");
+    let fixed = store.apply(&format!("{POOL}  blockSize: 28\n"))?;
+    ensure!(fixed.code == 1 && fixed.stderr.contains("spec.blockSize: 26 cannot be changed"), "{fixed:?}");
     let shown = store.ctl(&["get", "ippool", "pods", "-o", "json"], "")?;
     let shown: Value = serde_json::from_str(&shown.stdout).context(shown.stdout.clone())?;
-    ensure!(shown["spec"]["blockSize"] == 28 && shown["metadata"]["uid"].is_string(), "{shown}");
+    ensure!(shown["spec"]["disabled"] == true && shown["metadata"]["uid"].is_string(), "{shown}");
     let table = store.ctl(&["get", "ippools"], "")?;
-    ensure!(table.stdout.starts_with("NAME  CIDR") && table.stdout.contains("pods  10.65.0.0/16  28"), "{table:?}");
+    ensure!(table.stdout.starts_with("NAME  CIDR") && table.stdout.contains("pods  10.65.0.0/16  26"), "{table:?}");
     ensure!(store.ctl(&["create", "-f", "-"], POOL)?.code == 1, "create of what is there");
     ensure!(store.ctl(&["delete", "ippool", "pods"], "")?.code == 0, "delete");
     ensure!(store.ctl(&["get", "ippool", "pods"], "")?.code == 1, "get of what is gone");

@@ -70,6 +70,11 @@ pub trait Spec:
     fn validate(&self, _metadata: &Metadata) -> Vec<Problem> {
         Vec::new()
     }
+
+    /// What of a change from `before` is not allowed; the object has to be deleted and created for it.
+    fn validate_change(&self, _before: &Self) -> Option<Problem> {
+        None
+    }
 }
 
 /// A resource: kind, metadata, specification and whatever status its controllers wrote.

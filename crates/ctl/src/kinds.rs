@@ -189,6 +189,9 @@ fn encode<S: Spec>(object: &Object<S>, present: Option<&KeyValue>) -> Result<Vec
         return Ok(Stored::new(object).encode());
     };
     let stored = store::decode::<S>(present)?;
+    if let Some(problem) = object.spec.validate_change(&stored.object.spec) {
+        return Err(Failure::Failed(format!("{}/{}: {problem}", S::KIND, object.name())));
+    }
     object.metadata.uid = stored.object.metadata.uid.clone();
     object.metadata.creation_timestamp = stored.object.metadata.creation_timestamp.clone();
     object.status = stored.object.status.clone();

@@ -115,4 +115,14 @@ impl Spec for IpPoolSpec {
         }
         problems
     }
+
+    /// Blocks of two sizes would overlap, and an address could have two owners (Calico: immutable).
+    fn validate_change(&self, before: &Self) -> Option<Problem> {
+        let fixed = "cannot be changed: delete the pool and create another one";
+        if self.cidr != before.cidr {
+            return Some(Problem::new("spec.cidr", format!("{} {fixed}", before.cidr)));
+        }
+        let block_size = before.block_size();
+        (self.block_size() != block_size).then(|| Problem::new("spec.blockSize", format!("{block_size} {fixed}")))
+    }
 }
