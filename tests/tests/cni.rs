@@ -67,6 +67,12 @@ fn errors_are_the_specifications_json_with_its_codes() {
         let mut config = container.config.clone();
         config["ipam"] = json!({ "assign_ipv4": true, "ipv4_pools": ["no-such-pool"] });
         expect_code(&container, &lab, CniCommand::Add, &config, 100)?;
+        // The IPv4 address is assigned before it shows that there is no IPv6 pool.
+        let mut config = container.config.clone();
+        config["ipam"] = json!({ "assign_ipv4": true, "assign_ipv6": true });
+        expect_code(&container, &lab, CniCommand::Add, &config, 100)?;
+        let check = ipam_check(&lab)?;
+        ensure!(check["addresses_assigned"] == 0 && check["handles"] == json!([]), "an ADD that failed kept: {check}");
         ensure!(!container.netns.ip("link show")?.contains("eth0"), "a failed ADD left its link");
         // What containerd does after a failed ADD.
         let (code, printed) = container.call(lab.node(NODE)?, CniCommand::Del, &container.config)?;
@@ -134,19 +140,29 @@ fn killed_in_the_middle(datastore: DatastoreKind) -> Result<()> {
     let containers: Vec<Container> = (0..50)
         .map(|index| Container::create(&lab, &format!("c{index}"), "shop", &format!("web-{index}")))
         .collect::<Result<_>>()?;
-    let pid = lab.node(NODE)?.daemon_pid().context("a running daemon")?;
+    let executioner = Executioner::of(lab.node(NODE)?.daemon_pid().context("a running daemon")?)?;
     let node = lab.node(NODE)?;
+    let (returned, returns) = std::sync::mpsc::channel();
     let added: Vec<Option<serde_json::Value>> = std::thread::scope(|scope| {
-        let adds: Vec<_> = containers.iter().map(|container| scope.spawn(|| container.add(node).ok())).collect();
-        // The kill comes when some are done and others are under way.
-        let done = until(Duration::from_secs(20), "some pods have their address", || {
-            let shown = lab.margayctl_json(&["get", "workloadendpoints", "-A"])?;
-            let count = shown["items"].as_array().map_or(0, Vec::len);
-            if count >= 5 { Ok(()) } else { bail!("{count} have") }
-        });
-        kill(pid);
+        let add = |container: &Container, returned: std::sync::mpsc::Sender<()>| {
+            let result = container.add(node).ok();
+            // Whoever counts has stopped once the daemon is dead.
+            let _ = returned.send(());
+            result
+        };
+        let adds: Vec<_> = containers
+            .iter()
+            .map(|container| {
+                let returned = returned.clone();
+                scope.spawn(move || add(container, returned))
+            })
+            .collect();
+        // The kill comes when some are done and the others are under way.
+        let some = (0..5).try_for_each(|_| returns.recv_timeout(Duration::from_secs(20)));
+        let killed = executioner.kill();
         let results = adds.into_iter().map(|add| add.join().unwrap_or(None)).collect();
-        done.map(|()| results)
+        some.context("no ADD returns")?;
+        killed.map(|()| results)
     })?;
     let succeeded = added.iter().flatten().count();
     ensure!(succeeded < 50, "the daemon was killed after the last ADD: nothing was tested");
@@ -191,10 +207,24 @@ fn killed_in_the_middle(datastore: DatastoreKind) -> Result<()> {
     Ok(())
 }
 
-/// Ends a process of the lab at once; the lab's own handle of it is told later.
-fn kill(pid: u32) {
-    // Gone already is what is wanted.
-    let _ = std::process::Command::new("sh").args(["-c", &format!("kill -KILL {pid}")]).status();
+/// A process that stands ready to end another one, so that the end comes at the moment it is wanted.
+struct Executioner(std::process::Child);
+
+impl Executioner {
+    fn of(pid: u32) -> Result<Executioner> {
+        let script = format!("read go; kill -KILL {pid}");
+        let mut command = std::process::Command::new("sh");
+        command.args(["-c", &script]).stdin(std::process::Stdio::piped());
+        Ok(Executioner(command.spawn()?))
+    }
+
+    fn kill(mut self) -> Result<()> {
+        let mut stdin = self.0.stdin.take().context("its standard input")?;
+        std::io::Write::write_all(&mut stdin, b"go\n")?;
+        let status = self.0.wait()?;
+        ensure!(status.success(), "the daemon could not be killed: {status}");
+        Ok(())
+    }
 }
 
 #[test]

@@ -8,6 +8,9 @@ use std::process::Command;
 
 use anyhow::{Context, Result, anyhow, bail};
 use margay_net::Family;
+use rand::SeedableRng;
+use rand::rngs::SmallRng;
+use rand::seq::SliceRandom;
 use serde_json::{Value, json};
 
 use crate::{Netns, Node, Topology, process};
@@ -130,15 +133,22 @@ pub fn call(
         .env("CNI_NETNS", netns)
         .env("CNI_IFNAME", "eth0")
         .env("CNI_PATH", node.binaries().dir())
-        .env(
-            "CNI_ARGS",
-            format!(
-                "K8S_POD_INFRA_CONTAINER_ID={container_id};IgnoreUnknown=1;K8S_POD_NAMESPACE={};K8S_POD_NAME={}",
-                pod.namespace, pod.name
-            ),
-        );
+        .env("CNI_ARGS", arguments(container_id, pod));
     let config = config.to_string();
     node.netns().enter(|| process::run_any(&mut plugin, config.as_bytes()))
+}
+
+/// `CNI_ARGS` as containerd gives it: the same pairs in another order each time.
+fn arguments(container_id: &str, pod: &PodKey) -> String {
+    let mut pairs = [
+        "IgnoreUnknown=1".to_owned(),
+        format!("K8S_POD_INFRA_CONTAINER_ID={container_id}"),
+        format!("K8S_POD_NAMESPACE={}", pod.namespace),
+        format!("K8S_POD_NAME={}", pod.name),
+        "RUNTIMES_OWN=x".to_owned(),
+    ];
+    pairs.shuffle(&mut SmallRng::from_os_rng());
+    pairs.join(";")
 }
 
 /// ADD: makes the pod's namespace and has the plugin wire it.

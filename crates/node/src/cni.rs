@@ -7,6 +7,7 @@ mod endpoint;
 mod errors;
 mod gc;
 mod locks;
+mod notes;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -25,6 +26,7 @@ use crate::status::unanswered;
 
 use errors::stopping;
 use locks::{Held, Locks};
+pub(crate) use notes::Notes;
 use status::Exhausted;
 pub(crate) use status::StatusQuery;
 
@@ -38,6 +40,7 @@ pub(crate) struct Cni {
     shared: watch::Receiver<Arc<Shared>>,
     locks: Locks,
     exhausted: Exhausted,
+    notes: Notes,
 }
 
 impl Cni {
@@ -47,8 +50,9 @@ impl Cni {
         ipam: IpamClient,
         actor: mpsc::Sender<Message>,
         shared: watch::Receiver<Arc<Shared>>,
+        notes: Notes,
     ) -> Cni {
-        Cni { node, store, ipam, actor, shared, locks: Locks::default(), exhausted: Exhausted::default() }
+        Cni { node, store, ipam, actor, shared, locks: Locks::default(), exhausted: Exhausted::default(), notes }
     }
 
     /// The state to work with, or why ADD can't be served at present.

@@ -17,7 +17,7 @@ use crate::Exit;
 use crate::actor::{Actor, Message};
 use crate::api::{self, Api};
 use crate::cluster::Watched;
-use crate::cni::Cni;
+use crate::cni::{Cni, Notes};
 use crate::options::NodeOptions;
 use crate::registration::Registrar;
 use crate::restart;
@@ -49,6 +49,7 @@ async fn start(options: NodeOptions) -> Result<(), Exit> {
     let store = margay_datastore::open(&url).map_err(|error| Exit::usage(error.to_string()))?;
     let socket = api::bind(&options.socket())?;
     let restarting = restart::is_restart(&options.state)?;
+    let notes = Notes::new(options.state.join("attachments"));
     tracing::info!(node = %name, datastore = without_password(&url), restarting, "margayd starts");
 
     let mut tasks = Tasks::default();
@@ -109,7 +110,7 @@ async fn start(options: NodeOptions) -> Result<(), Exit> {
     };
     tasks.spawn("registration", registrar.run());
 
-    let cni = Cni::new(name.clone(), store, ipam.clone(), actor_sender.clone(), shared.clone());
+    let cni = Cni::new(name.clone(), store, ipam.clone(), actor_sender.clone(), shared.clone(), notes);
     let viewer = Viewer {
         node: name,
         datastore: without_password(&url).into(),

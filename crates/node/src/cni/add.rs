@@ -85,6 +85,7 @@ impl Cni {
             families,
             pools: BTreeMap::from([(Family::V4, request.ipv4_pools.clone()), (Family::V6, request.ipv6_pools.clone())]),
         };
+        self.notes.write(&request.attachment)?;
         let assigned = self.ipam.assign(assign, &shared.pools, &shared.node_labels).await;
         match &assigned {
             Err(IpamError::Exhausted { family, .. }) => self.exhausted.note(*family),

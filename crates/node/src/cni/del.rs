@@ -40,6 +40,7 @@ impl Cni {
             self.delete_if_owned(&key, &attachment.container_id).await?;
         }
         let freed = self.ipam.release_by_handle(&endpoint::handle(attachment)).await.map_err(ipam_error)?;
+        self.notes.remove(attachment);
         if !freed.is_empty() {
             self.exhausted.forget();
         }

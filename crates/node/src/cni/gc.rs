@@ -16,6 +16,11 @@ impl Cni {
         let valid: BTreeSet<Attachment> = request.valid.iter().cloned().collect();
         let (network, kept) = (request.network.clone(), valid.clone());
         let mut stale = self.ask(move |cluster| stale_attachments(cluster, &network, &kept)).await?;
+        for noted in self.notes.of_network(&request.network) {
+            if !valid.contains(&noted) {
+                stale.entry(noted).or_default();
+            }
+        }
         // Addresses without an endpoint: left by an ADD that did not come to its end.
         let kept: BTreeSet<String> = valid.iter().map(endpoint::handle).collect();
         let held = self.ipam.held_by_this_node().await.map_err(ipam_error)?;

@@ -109,7 +109,14 @@ impl Bench {
             }
         });
         let ipam = IpamClient::new(store.clone(), "n1");
-        let cni = Cni::new("n1".into(), store.clone(), ipam, actor, seen);
+        let cni = Cni::new(
+            "n1".into(),
+            store.clone(),
+            ipam,
+            actor,
+            seen,
+            super::Notes::new(directory.path().join("attachments")),
+        );
         Bench { cni, store, shared, _directory: directory }
     }
 
