@@ -36,6 +36,8 @@ impl Receiver {
                             return Ok(count);
                         }
                     }
+                    // A timed `recv` isn't taken up again by the kernel when the process was stopped and went on.
+                    Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
                     Err(error) => return Err(error),
                 }
             }
