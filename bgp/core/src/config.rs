@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use margay_net::{Asn, Family};
+use margay_net::{Asn, Cidr, Family};
 use serde::{Serialize, Serializer};
 
 use crate::policy::{ExportPolicy, ImportPolicy};
@@ -110,6 +110,144 @@ impl Default for GracefulRestartConfig {
     }
 }
 
+/// The steps of the decision process that operators turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DecisionConfig {
+    /// LOCAL_PREF of a path without one.
+    pub default_local_pref: u32,
+    /// Whether MED is compared between paths of different neighbouring AS numbers, too.
+    pub always_compare_med: bool,
+    /// Whether a path without MED counts as the worst instead of as 0.
+    pub med_missing_as_worst: bool,
+    /// Whether the length of AS_PATH is left out of the comparison.
+    pub ignore_as_path_length: bool,
+    /// Whether two eBGP paths that are equal up to there are told apart by router id; where false, the one that came
+    /// first stays (RFC 5004).
+    pub compare_router_id: bool,
+}
+
+impl Default for DecisionConfig {
+    fn default() -> DecisionConfig {
+        DecisionConfig {
+            default_local_pref: 100,
+            always_compare_med: false,
+            med_missing_as_worst: false,
+            ignore_as_path_length: false,
+            compare_router_id: true,
+        }
+    }
+}
+
+/// The node goes out of service: every route is announced with GRACEFUL_SHUTDOWN (RFC 8326; LOCAL_PREF 0 to internal
+/// peers), and withdrawn later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Drain {
+    /// From when the drain was configured to the withdrawal of all routes.
+    pub withdraw_after: Duration,
+}
+
+/// Peers that need not be named: whoever connects from `prefix` becomes a passive peer made from a template.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ListenRange {
+    pub prefix: Cidr,
+    /// Most peers at a time.
+    pub limit: usize,
+    /// AS numbers that the peer's OPEN may name; empty: that of the template.
+    pub asns: BTreeSet<Asn>,
+    /// `remote` and `passive` are not looked at.
+    pub template: PeerConfig,
+}
+
+/// Bidirectional Forwarding Detection of a session (RFC 5880), multihop where the session is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct BfdConfig {
+    /// The interval at which packets are sent at the fastest.
+    pub min_tx: Duration,
+    /// The interval at which packets are taken at the fastest.
+    pub min_rx: Duration,
+    /// How many missing packets make the session fail.
+    pub multiplier: u8,
+}
+
+impl Default for BfdConfig {
+    fn default() -> BfdConfig {
+        BfdConfig { min_tx: Duration::from_millis(300), min_rx: Duration::from_millis(300), multiplier: 3 }
+    }
+}
+
+/// Several paths for a prefix in one session (RFC 7911).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct AddPath {
+    pub receive: bool,
+    pub send: AddPathSend,
+}
+
+/// Which paths are announced beside the best one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub enum AddPathSend {
+    #[default]
+    None,
+    /// The best paths, at most so many.
+    Best(u8),
+    All,
+}
+
+/// A limit on what a peer may announce in a family, counted after RFC 7606's treatment and before policy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MaxPrefixes {
+    pub limit: u32,
+    /// The part of the limit in percent at which an event warns.
+    pub warning_percent: u8,
+    pub action: MaxPrefixesAction,
+}
+
+/// What happens when the limit is exceeded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MaxPrefixesAction {
+    /// Only an event; the routes are taken.
+    Warn,
+    /// Cease / Maximum Number of Prefixes Reached (RFC 4486), and a new session after this time.
+    Restart(Duration),
+    /// The same, and no session until an operator resets the peer.
+    Hold,
+}
+
+/// What becomes of private AS numbers (RFC 6996) in the AS_PATH that an eBGP peer is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize)]
+pub enum RemovePrivateAs {
+    #[default]
+    Keep,
+    /// They are left out.
+    Remove,
+    /// The own AS number takes their places, so that the length stays.
+    Replace,
+}
+
+/// What `local_asn` puts into AS_PATH beside the speaker's own number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize)]
+pub enum LocalAsMode {
+    /// Only `local_asn` is told to the peer, and nothing is put before what comes from it (BIRD's and Calico's way).
+    #[default]
+    Replace,
+    /// The peer is told `local_asn` and behind it the speaker's number; what comes from it gets `local_asn` in front.
+    Prepend,
+}
+
+/// Who may announce which part of the pools to us in this session; see [`crate::Ownership`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize)]
+pub enum OwnershipCheck {
+    #[default]
+    Off,
+    /// The peer is a node: what is in a pool must be its own, and an ORIGINATOR_ID is refused.
+    Node,
+    /// The peer is a route reflector of the cluster: what is in a pool must belong to the node that ORIGINATOR_ID names,
+    /// or where there is none to the peer.
+    Reflector,
+    /// The peer is a router: what is in a pool must be allocated exactly so, and come from the owner's AS where that is
+    /// known to be the owner's alone. Default routes and prefixes that cover a pool are taken.
+    External,
+}
+
 /// Everything that is configured.
 ///
 /// It is applied by difference: an unchanged peer keeps its session, a changed policy is evaluated anew on the
@@ -130,6 +268,13 @@ pub struct SpeakerConfig {
     pub graceful_restart: Option<GracefulRestartConfig>,
     /// The cluster of this route reflector (RFC 4456); the router id where absent.
     pub cluster_id: Option<Ipv4Addr>,
+    pub decision: DecisionConfig,
+    /// Local addresses to listen on; empty: all.
+    pub listen_addresses: BTreeSet<IpAddr>,
+    /// Peers made on demand, by the name from which theirs are derived. The longest prefix counts, and a configured peer
+    /// comes before all.
+    pub listen_ranges: BTreeMap<PeerName, ListenRange>,
+    pub drain: Option<Drain>,
 }
 
 impl SpeakerConfig {
@@ -143,6 +288,10 @@ impl SpeakerConfig {
             multipath: Multipath::default(),
             graceful_restart: Some(GracefulRestartConfig::default()),
             cluster_id: None,
+            decision: DecisionConfig::default(),
+            listen_addresses: BTreeSet::new(),
+            listen_ranges: BTreeMap::new(),
+            drain: None,
         }
     }
 }
@@ -208,6 +357,26 @@ pub struct PeerConfig {
     pub description: Option<String>,
     pub export: ExportPolicy,
     pub import: ImportPolicy,
+    pub bfd: Option<BfdConfig>,
+    pub add_path: AddPath,
+    pub max_prefixes: BTreeMap<Family, MaxPrefixes>,
+    pub local_as_mode: LocalAsMode,
+    /// Whether the peer's own AS number in the AS_PATH that it is told is replaced by ours, so that sites with one AS
+    /// number reach each other.
+    pub as_override: bool,
+    pub remove_private_as: RemovePrivateAs,
+    /// Whether the first AS number of what an eBGP peer announces must be its own (RFC 4271 section 6.3).
+    pub enforce_first_as: bool,
+    /// How long sending may be blocked (RFC 9687); absent: the greater of 8 minutes and twice the hold time; zero: for
+    /// ever.
+    pub send_hold_time: Option<Duration>,
+    /// Whether routes with GRACEFUL_SHUTDOWN (RFC 8326) get LOCAL_PREF 0.
+    pub honour_graceful_shutdown: bool,
+    /// Whether host routes with BLACKHOLE (RFC 7999) become routes that discard.
+    pub honour_blackhole: bool,
+    /// Whether this session alone is drained: all routes are announced with GRACEFUL_SHUTDOWN (RFC 8326).
+    pub graceful_shutdown: bool,
+    pub ownership: OwnershipCheck,
 }
 
 impl PeerConfig {
@@ -237,6 +406,18 @@ impl PeerConfig {
             description: None,
             export: ExportPolicy::accept_all(),
             import: ImportPolicy::accept_all(),
+            bfd: None,
+            add_path: AddPath::default(),
+            max_prefixes: BTreeMap::new(),
+            local_as_mode: LocalAsMode::default(),
+            as_override: false,
+            remove_private_as: RemovePrivateAs::default(),
+            enforce_first_as: true,
+            send_hold_time: None,
+            honour_graceful_shutdown: true,
+            honour_blackhole: false,
+            graceful_shutdown: false,
+            ownership: OwnershipCheck::Off,
         }
     }
 

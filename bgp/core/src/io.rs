@@ -1,9 +1,13 @@
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use bytes::Bytes;
-use margay_net::{Family, FibBatch, FromFelix};
+use margay_net::{Cidr, Family, FibBatch, FromFelix, NextHop};
+use serde::{Deserialize, Serialize};
 
-use crate::config::{PeerName, Secret, SpeakerConfig};
+use crate::config::{BfdConfig, PeerName, Secret, SpeakerConfig};
+use crate::ownership::Ownership;
 use crate::view::FsmState;
 
 /// A TCP connection. The speaker gives even numbers to those it asks for, the caller odd ones to those it accepted;
@@ -62,7 +66,70 @@ pub enum Input {
         peer: PeerName,
         reason: Option<String>,
     },
+    /// An operator asks for routes again, or has ours sent again (RFC 2918), without a new session.
+    Refresh {
+        peer: PeerName,
+        direction: RefreshDirection,
+    },
+    /// The state of a BFD session that was asked for by [`Output::Bfd`].
+    Bfd {
+        peer: PeerName,
+        state: BfdState,
+        /// In words: the diagnostic and, where it failed by timeout, how late this machine itself was.
+        reason: String,
+    },
+    /// The whole table of owners; applied by difference.
+    Ownership(Arc<Ownership>),
+    /// How a next hop asked for by [`Output::TrackNextHops`] is reached; `None`: it isn't.
+    NextHop {
+        address: IpAddr,
+        resolved: Option<ResolvedNextHop>,
+    },
     Stop(StopKind),
+}
+
+/// Which half of a session is refreshed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RefreshDirection {
+    /// The peer sends its routes again.
+    In,
+    /// Our routes are sent again.
+    Out,
+}
+
+/// The state of a BFD session (RFC 5880 section 4.1), with what decides on graceful restart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BfdState {
+    AdminDown,
+    Down {
+        /// Whether the peer's BFD outlives its control plane (the C bit), so that its forwarding failed and not a daemon.
+        control_plane_independent: bool,
+    },
+    Init,
+    Up,
+}
+
+/// A BFD session that is wanted.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct BfdSession {
+    pub remote: IpAddr,
+    /// The session's own address, where it is known.
+    pub local: Option<IpAddr>,
+    /// The interface of a single-hop session, where it is known.
+    pub interface: Option<String>,
+    /// RFC 5883, by UDP port 4784.
+    pub multihop: bool,
+    pub config: BfdConfig,
+}
+
+/// How an address that is not connected is reached, as the kernel routes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ResolvedNextHop {
+    pub next_hops: BTreeSet<NextHop>,
+    /// The metric of the route, the interior cost of the decision process (RFC 4271 section 9.1.2.2 step e).
+    pub metric: u32,
 }
 
 /// What the caller must do, in this order.
@@ -97,15 +164,22 @@ pub enum Output {
     /// The whole set of peers that the listener must accept, with what their sockets need.
     Listen {
         port: u16,
+        /// Local addresses to listen on; empty: all.
+        addresses: BTreeSet<IpAddr>,
         peers: Vec<ListenPeer>,
     },
+    /// The whole set of BFD sessions wanted.
+    Bfd(BTreeMap<PeerName, BfdSession>),
+    /// The whole set of next hops that are not connected and whose ways are to be told by [`Input::NextHop`].
+    TrackNextHops(BTreeSet<IpAddr>),
     Event(Event),
 }
 
 /// A peer that may connect to us.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListenPeer {
-    pub remote: IpAddr,
+    /// One address, or a range of dynamic neighbours.
+    pub remote: Cidr,
     pub password: Option<Secret>,
     /// TTL or hop limit to send with; the system's default where absent.
     pub ttl: Option<u8>,

@@ -47,6 +47,19 @@ pub struct RouteMatch {
     pub origins: Vec<RouteOrigin>,
     /// The route carries each of these communities (RFC 1997: AS in the upper half).
     pub communities: Vec<u32>,
+    /// None of these matches the prefix.
+    pub not_prefixes: Vec<PrefixMatch>,
+    /// The route carries each of these large communities (RFC 8092).
+    pub large_communities: Vec<[u32; 3]>,
+    /// The route carries each of these extended communities (RFC 4360), as they are on the wire.
+    pub extended_communities: Vec<u64>,
+    /// AS_PATH begins with these numbers, before what export itself prepends.
+    pub as_path_prefix: Vec<Asn>,
+    /// The interface that the route leaves by has a name that one of these matches (`*` stands for any characters, `?`
+    /// for one).
+    pub interfaces: Vec<String>,
+    /// LOCAL_PREF is this.
+    pub local_pref: Option<u32>,
 }
 
 /// What becomes of a matched route.
@@ -64,6 +77,9 @@ pub enum SetOperation {
     LocalPref(u32),
     Med(u32),
     AddCommunity(u32),
+    RemoveCommunity(u32),
+    AddLargeCommunity([u32; 3]),
+    AddExtendedCommunity(u64),
     /// Puts an AS number before the AS_PATH, `count` times.
     Prepend {
         asn: Asn,
@@ -181,6 +197,7 @@ mod tests {
             prefixes: vec![PrefixMatch { covering: "10.0.0.0/8".parse().expect("a prefix"), min_len: 24, max_len: 26 }],
             origins: vec![RouteOrigin::Local(LocalRouteSource::Block), RouteOrigin::Ibgp],
             communities: vec![1, 2],
+            ..RouteMatch::default()
         };
         let prefix = |text: &str| text.parse::<Cidr>().expect("a prefix");
         assert!(matches.holds(prefix("10.0.0.0/26"), RouteOrigin::Ibgp, &[Community(2), Community(3), Community(1)]));

@@ -3,6 +3,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::SystemTime;
 
+use crate::io::BfdState;
 use margay_net::{Asn, Cidr, Family, LocalRouteSource, NextHop};
 use serde::Serialize;
 
@@ -71,6 +72,98 @@ pub struct PeerView {
     pub established_count: u64,
     /// Bytes handed out since the connection's queue was last empty.
     pub unsent_bytes: usize,
+    /// When `last_error` happened.
+    pub last_error_at: Option<SystemTime>,
+    /// What the peer's OPEN announced, in words.
+    pub capabilities: Vec<String>,
+    /// Everything that the session or its routes wait for.
+    pub waits: Vec<WaitView>,
+    /// Where BFD is configured.
+    pub bfd: Option<BfdView>,
+    /// Whether the peer was made from a listen range.
+    pub dynamic: bool,
+    /// Whether its routes carry GRACEFUL_SHUTDOWN, or are withdrawn.
+    pub draining: bool,
+}
+
+/// Something that is waited for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct WaitView {
+    /// In words: for what, and who can end it.
+    pub what: String,
+    /// Until when at most; absent: until it happens.
+    pub until: Option<SystemTime>,
+}
+
+/// BFD of a peer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct BfdView {
+    /// Absent as long as nothing was told of it.
+    pub state: Option<BfdState>,
+    /// When the state was told.
+    pub since: Option<SystemTime>,
+    pub reason: Option<String>,
+}
+
+/// Why a prefix is as it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct WhyView {
+    /// Absent where the table has no such prefix.
+    pub route: Option<RouteView>,
+    /// The longest prefix in the table that covers what was asked for, where that itself isn't there.
+    pub covered_by: Option<Cidr>,
+    /// For each established peer of the family, by name.
+    pub advertisements: Vec<AdvertisementView>,
+    /// What holds the table itself up, such as the deferral of route selection.
+    pub waits: Vec<WaitView>,
+}
+
+/// Whether a prefix is announced to a peer, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct AdvertisementView {
+    pub peer: PeerName,
+    /// As the peer is told it, where it is.
+    pub advertised: Option<AttributesView>,
+    pub reason: AdvertisementReason,
+    /// `reason` in words.
+    pub words: String,
+}
+
+/// Why a prefix is or isn't announced to a peer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AdvertisementReason {
+    /// Export policy accepts it: by the rule with this index, or by default.
+    Advertised {
+        rule: Option<usize>,
+    },
+    /// It is decided on and will be sent when the peer takes more.
+    Queued,
+    NoUsablePath,
+    /// The best path came from this peer.
+    LearnedFromPeer,
+    /// An internal path is told to an internal peer only by a route reflector (RFC 4456).
+    NotReflected,
+    /// By a well-known community: no-export, no-advertise, no-peer, or blackhole.
+    Community {
+        community: String,
+    },
+    /// By the rule with this index, or by default.
+    Policy {
+        rule: Option<usize>,
+    },
+    /// There is no own address to announce as next hop.
+    NoNextHop,
+    /// The attributes don't fit into a message.
+    TooLong,
+    /// The session does not carry the family.
+    FamilyNotNegotiated,
+    /// Route selection is deferred after a restart.
+    Deferred,
+    /// The route isn't in the kernel yet.
+    NotInstalled,
+    /// The node is drained and has withdrawn its routes.
+    Drained,
 }
 
 /// Why a path is not used.

@@ -195,8 +195,8 @@ fn update_keys(socket: &mut Socket, address: SocketAddr, plan: &ListenPlan) {
     let wanted: BTreeMap<IpAddr, &Secret> = plan
         .peers
         .iter()
-        .filter(|peer| peer.remote.is_ipv6() == address.is_ipv6())
-        .filter_map(|peer| Some((peer.remote, peer.password.as_ref()?)))
+        .filter(|peer| peer.remote.is_host() && peer.remote.addr().is_ipv6() == address.is_ipv6())
+        .filter_map(|peer| Some((peer.remote.addr(), peer.password.as_ref()?)))
         .collect();
     let gone: Vec<IpAddr> = socket.keys.keys().filter(|peer| !wanted.contains_key(peer)).copied().collect();
     for peer in gone {
@@ -238,7 +238,7 @@ async fn accept(slot: &mut Option<Slot>) -> Option<(TcpStream, SocketAddr)> {
 }
 
 fn prepare(stream: TcpStream, remote: SocketAddr, plan: &ListenPlan) -> Option<Accepted> {
-    let peer = plan.peers.iter().find(|peer| peer.remote == remote.ip());
+    let peer = plan.peers.iter().find(|peer| peer.remote.contains(remote.ip()));
     let prepared = socket::prepare_accepted(&stream, peer).and_then(|()| stream.local_addr());
     match prepared {
         Ok(local) => Some(Accepted { stream, local, remote }),

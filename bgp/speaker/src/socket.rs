@@ -87,7 +87,7 @@ pub(crate) fn set_listen_password(listener: &TcpListener, peer: IpAddr, password
 pub(crate) fn prepare_accepted(stream: &TcpStream, peer: Option<&ListenPeer>) -> io::Result<()> {
     stream.set_nodelay(true)?;
     if let Some(peer) = peer {
-        set_ttl(&SockRef::from(stream), peer.remote, peer.ttl)?;
+        set_ttl(&SockRef::from(stream), peer.remote.addr(), peer.ttl)?;
         set_min_ttl(stream, peer.min_ttl)?;
     }
     Ok(())

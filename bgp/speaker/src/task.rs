@@ -297,9 +297,10 @@ impl Task {
                     self.closing.spawn(open.close());
                 }
             }
-            Output::Listen { port, peers } => {
+            Output::Listen { port, peers, .. } => {
                 self.plan.send_replace(ListenPlan { port, peers });
             }
+            Output::Bfd(_) | Output::TrackNextHops(_) => {}
             Output::Event(event) => {
                 log(&event, self.stopping);
                 // Nobody may be listening.

@@ -31,6 +31,9 @@ pub struct BestRoute {
     pub next_hops: BTreeSet<NextHop>,
     /// Kept over a peer's restart (RFC 4724 section 4.2): still used, not fresh.
     pub stale: bool,
+    /// Packets to the prefix are discarded (RFC 7999); there are no next hops.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub discard: bool,
 }
 
 /// One change of the table that felix programs for the speaker.

@@ -10,7 +10,7 @@ use slab::Slab;
 use super::PeerProfile;
 use super::decision::{Candidate, DEFAULT_LOCAL_PREF};
 use crate::policy::SetOperation;
-use crate::wire::{Attributes, Community};
+use crate::wire::{Attributes, Community, ExtendedCommunity, LargeCommunity};
 
 /// An attribute set of the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -143,6 +143,15 @@ impl AttributesExt for Attributes {
             SetOperation::Med(value) => self.med = Some(value),
             SetOperation::AddCommunity(community) => {
                 self.communities.push(Community(community));
+                self.canonicalize();
+            }
+            SetOperation::RemoveCommunity(community) => self.communities.retain(|known| known.0 != community),
+            SetOperation::AddLargeCommunity([global_administrator, local_data_1, local_data_2]) => {
+                self.large_communities.push(LargeCommunity { global_administrator, local_data_1, local_data_2 });
+                self.canonicalize();
+            }
+            SetOperation::AddExtendedCommunity(community) => {
+                self.extended_communities.push(ExtendedCommunity(community));
                 self.canonicalize();
             }
             SetOperation::Prepend { asn, count } => self.as_path.prepend(asn, usize::from(count)),

@@ -137,7 +137,7 @@ impl Routing {
         }
         if told != Some(set) || told_stale != stale {
             let next_hops = self.next_hop_sets.set(set).clone();
-            self.fib_changes.push(FibChange::Set(BestRoute { prefix: cidr, next_hops, stale }));
+            self.fib_changes.push(FibChange::Set(BestRoute { prefix: cidr, next_hops, stale, discard: false }));
         }
         let entry = self.tables[at].prefixes.entry_mut(id);
         (entry.told_fib, entry.told_stale) = (Some(set), stale);

@@ -1,6 +1,6 @@
 //! Configuration by difference.
 
-use margay_net::Now;
+use margay_net::{Cidr, Now};
 
 use super::Speaker;
 use super::drive::{Cause, ttls};
@@ -114,14 +114,14 @@ impl Speaker {
         let peers: Vec<ListenPeer> = up
             .map(|peer| {
                 let (ttl, min_ttl) = ttls(peer, peer.is_ibgp(config.asn));
-                ListenPeer { remote: peer.remote, password: peer.password.clone(), ttl, min_ttl }
+                ListenPeer { remote: Cidr::host(peer.remote), password: peer.password.clone(), ttl, min_ttl }
             })
             .collect();
-        let listening = (config.listen_port, peers);
+        let listening = (config.listen_port, config.listen_addresses.clone(), peers);
         if self.listening.as_ref() != Some(&listening) {
-            let (port, peers) = listening.clone();
+            let (port, addresses, peers) = listening.clone();
             self.listening = Some(listening);
-            self.outputs.push_back(Output::Listen { port, peers });
+            self.outputs.push_back(Output::Listen { port, addresses, peers });
         }
     }
 }

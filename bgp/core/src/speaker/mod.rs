@@ -8,7 +8,8 @@ mod messages;
 mod queries;
 mod restart;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::IpAddr;
 
 use margay_net::{FibBatch, FromFelix, Instant, LinkState, LocalRouteChange, Now};
 use rand::SeedableRng;
@@ -64,7 +65,7 @@ pub struct Speaker {
     early_local: Vec<LocalRouteChange>,
     local_seen: bool,
     selection: Selection,
-    listening: Option<(u16, Vec<ListenPeer>)>,
+    listening: Option<(u16, BTreeSet<IpAddr>, Vec<ListenPeer>)>,
     fib_serial: u64,
     applied_serial: u64,
     counters: Counters,
@@ -115,6 +116,7 @@ impl Speaker {
             Input::Received { connection, bytes } => self.received_bytes(connection, bytes, now),
             Input::SendQueueDrained { connection } => self.drained(connection),
             Input::Reset { peer, reason } => self.reset(&peer, reason, now),
+            Input::Refresh { .. } | Input::Bfd { .. } | Input::Ownership(_) | Input::NextHop { .. } => {}
             Input::Stop(kind) => self.stop(kind, now),
         }
         self.flush_work(now);

@@ -99,6 +99,12 @@ impl Speaker {
             updates_received: peer.updates_received,
             established_count: peer.established_count,
             unsent_bytes: routing.map_or(0, |routing| routing.unsent(index)),
+            last_error_at: None,
+            capabilities: Vec::new(),
+            waits: Vec::new(),
+            bfd: None,
+            dynamic: false,
+            draining: false,
         }
     }
 }

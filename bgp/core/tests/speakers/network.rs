@@ -345,7 +345,7 @@ impl Network {
                         known.complete = true;
                     }
                 }
-                Output::Listen { .. } => {}
+                Output::Listen { .. } | Output::Bfd(_) | Output::TrackNextHops(_) => {}
                 Output::Event(event) => {
                     self.nodes[node].events.push((event.peer.map(|peer| peer.to_string()), event.kind));
                 }
