@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use super::Routing;
-use super::attributes::{AttributeId, AttributeStore, AttributesExt};
+use super::attributes::AttributesExt;
 use super::decision::DEFAULT_LOCAL_PREF;
 use super::groups::GroupKey;
 use super::prefixes::{PrefixId, Source};
+use super::store::{AttributeId, AttributeStore};
 use crate::config::NextHopMode;
 use crate::policy::{Changes, RouteOrigin};
 use crate::wire::Community;
@@ -65,7 +66,7 @@ impl Routing {
             return known;
         }
         let learned = giver.is_some();
-        let mut told = attributes.clone();
+        let mut told = (*attributes).clone();
         let own = !learned
             || match group.next_hop {
                 NextHopMode::SelfAddress => true,

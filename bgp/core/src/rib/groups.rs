@@ -11,10 +11,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use margay_net::Asn;
 
-use super::attributes::{AttributeId, AttributeStore};
 use super::bitmap::Bitmap;
 use super::export::ExportCache;
 use super::prefixes::{PrefixId, Source};
+use super::store::{AttributeId, AttributeStore};
 use super::{PeerProfile, Routing, Table, index};
 use crate::config::NextHopMode;
 use crate::policy::ExportPolicy;

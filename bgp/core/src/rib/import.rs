@@ -4,8 +4,9 @@ use std::net::IpAddr;
 
 use margay_net::{Cidr, Family};
 
-use super::attributes::{AttributeId, AttributesExt};
+use super::attributes::AttributesExt;
 use super::prefixes::Source;
+use super::store::AttributeId;
 use super::{PeerProfile, Routing, index};
 use crate::policy::RouteOrigin;
 use crate::view::RejectReason;
@@ -51,7 +52,7 @@ impl Routing {
         });
         match outcome {
             Ok(changes) if !changes.is_empty() => {
-                let mut attributes = self.store.get(received).clone();
+                let mut attributes = (*self.store.get(received)).clone();
                 policy.operations(&changes).for_each(|operation| attributes.apply(operation));
                 (self.store.intern(attributes), None)
             }

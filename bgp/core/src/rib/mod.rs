@@ -15,20 +15,21 @@ mod next_hops;
 mod prefixes;
 mod pump;
 mod settle;
+mod store;
 mod views;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use margay_net::{Asn, Cidr, Family, FibChange, LocalRoute, LocalRouteSource};
 use slab::Slab;
 
-pub(crate) use attributes::AttributeStore;
 use groups::Group;
 use next_hops::NextHopSets;
 use prefixes::{Path, PrefixId, Prefixes, Source};
 use pump::Outgoing;
+use store::AttributeStore;
 
 use crate::config::{Multipath, NextHopMode, PeerName};
 use crate::io::ConnectionId;
@@ -79,7 +80,7 @@ struct RoutePeer {
 struct Table {
     family: Family,
     prefixes: Prefixes,
-    dirty: Vec<PrefixId>,
+    dirty: VecDeque<PrefixId>,
     local: BTreeMap<Cidr, LocalRouteSource>,
     groups: Slab<Group>,
     /// Prefixes without paths, whose numbers are given back once nobody has them noted.
@@ -123,7 +124,7 @@ impl Routing {
         let table = |family| Table {
             family,
             prefixes: Prefixes::default(),
-            dirty: Vec::new(),
+            dirty: VecDeque::new(),
             local: BTreeMap::new(),
             groups: Slab::new(),
             limbo: Vec::new(),
@@ -366,7 +367,7 @@ impl Table {
         let entry = self.prefixes.entry_mut(id);
         if !entry.dirty {
             entry.dirty = true;
-            self.dirty.push(id);
+            self.dirty.push_back(id);
         }
     }
 

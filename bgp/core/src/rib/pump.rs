@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use super::attributes::AttributeId;
 use super::bitmap::Bitmap;
 use super::groups::Group;
 use super::prefixes::PrefixId;
+use super::store::AttributeId;
 use super::{HIGH_WATER, Routing};
 use crate::io::ConnectionId;
 use crate::wire;
@@ -187,7 +187,7 @@ impl Routing {
         let prefixes = || run.iter().map(|&(_, id)| table.prefixes.entry(id).cidr);
         let announced = attributes.map(|attributes| {
             let attributes = self.store.get(attributes);
-            wire::encode_announcements(table.family, attributes, prefixes(), group.key.four_octet)
+            wire::encode_announcements(table.family, &attributes, prefixes(), group.key.four_octet)
         });
         // A route that fits into no message can't be announced, and what the peer has of it is wrong.
         let messages = match announced {

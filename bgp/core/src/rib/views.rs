@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use margay_net::{Cidr, Family};
 
-use super::attributes::AttributeId;
 use super::prefixes::{Entry, Path, PrefixId, Source};
+use super::store::AttributeId;
 use super::{Routing, index};
 use crate::view::{AttributesView, PathSource, PathView, RouteFilter, RouteView};
 use crate::wire::Attributes;
@@ -46,7 +46,7 @@ impl Routing {
             paths.push(view);
         }
         paths.sort_by_key(|path| (!path.best, !path.multipath, path.rejected.is_some(), path.source.clone()));
-        let next_hops = entry.told_fib.map(|set| self.next_hop_sets.set(set).clone()).unwrap_or_default();
+        let next_hops = entry.told_fib.map(|set| (**self.next_hop_sets.set(set)).clone()).unwrap_or_default();
         RouteView { prefix: entry.cidr, next_hops, paths }
     }
 
@@ -106,7 +106,7 @@ impl Routing {
         };
         PathView {
             source,
-            attributes: attributes_view(self.store.get(attributes)),
+            attributes: attributes_view(&self.store.get(attributes)),
             best: false,
             multipath: false,
             stale: path.stale,

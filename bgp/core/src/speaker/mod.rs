@@ -70,6 +70,8 @@ pub struct Speaker {
     applied_serial: u64,
     counters: Counters,
     outputs: VecDeque<Output>,
+    /// Prefixes are left to be decided on.
+    unsettled: bool,
     stopped: bool,
 }
 
@@ -94,6 +96,7 @@ impl Speaker {
             applied_serial: 0,
             counters: Counters::default(),
             outputs: VecDeque::new(),
+            unsettled: false,
             stopped: false,
         }
     }
@@ -140,6 +143,9 @@ impl Speaker {
 
     /// Gives the next thing to do; `None`: nothing for the time being.
     pub fn poll_output(&mut self) -> Option<Output> {
+        if self.outputs.is_empty() && self.unsettled {
+            self.tell(false);
+        }
         self.outputs.pop_front()
     }
 
@@ -210,6 +216,7 @@ impl Speaker {
                 None => self.abandon(peer),
             }
         }
+        self.unsettled = false;
         self.stopped = true;
     }
 
@@ -219,8 +226,13 @@ impl Speaker {
             return;
         }
         let complete = self.selection_progress(now);
+        self.tell(complete);
+    }
+
+    /// Tells felix and the peers of a slice of what is dirty; [`Speaker::poll_output`] goes on with the rest.
+    fn tell(&mut self, complete: bool) {
         let Some(routing) = &mut self.routing else { return };
-        routing.settle();
+        self.unsettled = routing.settle_slice();
         routing.pump();
         let changes = routing.take_fib_changes();
         if complete || !changes.is_empty() {

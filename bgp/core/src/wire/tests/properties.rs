@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::super::{
     Aggregator, AsPath, AttributeType, Attributes, Capability, Community, DecodeContext, ExtendedCommunity,
     LargeCommunity, Message, Open, Origin, PeerKind, RawAttribute, SegmentKind, decode, encode_announcements,
-    encode_open, encode_withdrawals, frame,
+    encode_open, encode_withdrawals, frame, packed,
 };
 use super::{context, decode_update};
 
@@ -110,6 +110,13 @@ fn any_context() -> impl Strategy<Value = DecodeContext> {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn attributes_come_out_of_the_table_as_they_went_in((_, attributes, _) in routes()) {
+        let mut octets = Vec::new();
+        packed::pack(&attributes, &mut octets);
+        prop_assert_eq!(packed::unpack(&octets), attributes);
+    }
 
     #[test]
     fn announcements_are_read_as_they_were_written((family, attributes, prefixes) in routes(), four_octet_asn: bool) {
