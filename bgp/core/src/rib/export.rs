@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::Routing;
 use super::attributes::{AttributeId, AttributeStore, AttributesExt};
 use super::decision::DEFAULT_LOCAL_PREF;
 use super::groups::GroupKey;
 use super::prefixes::{PrefixId, Source};
+use super::{DrainStage, Routing};
 use crate::config::NextHopMode;
 use crate::policy::{Changes, RouteOrigin};
 use crate::wire::Community;
@@ -36,6 +36,9 @@ impl Routing {
         group: &GroupKey,
         cache: &mut ExportCache,
     ) -> Option<AttributeId> {
+        if group.drain == DrainStage::Withdrawn {
+            return None;
+        }
         let entry = self.tables[at].prefixes.entry(id);
         let path = *entry.best_path()?;
         let giver = path.source.as_peer().and_then(|peer| self.peers.get(&peer)).map(|peer| &peer.profile);
