@@ -311,8 +311,9 @@ pub enum NextHopMode {
 
 /// One peer.
 ///
-/// A change of `export`, `import`, `description`, `allow_own_as`, `next_hop`, `connect_retry` or `passive` keeps the
-/// session; any other one resets it.
+/// A change of what is part of the session resets it: addresses and ports, AS numbers, timers of OPEN, families,
+/// ADD-PATH, TTL, password, graceful restart, `route_reflector_client` and `admin_up`. Where both sides agreed on it
+/// (RFC 8538) the routes outlive the reset, unless the peer is another one afterwards. Any other change keeps the session.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PeerConfig {
     /// The peer's address: where we connect to, and by which its connections are known.
@@ -446,7 +447,30 @@ impl PeerConfig {
         like.next_hop = self.next_hop;
         like.connect_retry = self.connect_retry;
         like.passive = self.passive;
+        like.keepalive = self.keepalive;
+        like.bfd = self.bfd;
+        like.max_prefixes = self.max_prefixes.clone();
+        like.send_hold_time = self.send_hold_time;
+        like.graceful_shutdown = self.graceful_shutdown;
+        like.local_as_mode = self.local_as_mode;
+        like.as_override = self.as_override;
+        like.remove_private_as = self.remove_private_as;
+        like.enforce_first_as = self.enforce_first_as;
+        like.honour_graceful_shutdown = self.honour_graceful_shutdown;
+        like.honour_blackhole = self.honour_blackhole;
+        like.ownership = self.ownership;
         *self == like
+    }
+
+    /// Whether `other` is the same peer in the same role, so that its routes may outlive a reset.
+    pub(crate) fn same_peer(&self, other: &PeerConfig) -> bool {
+        self.remote == other.remote
+            && self.interface == other.interface
+            && self.asn == other.asn
+            && self.local_asn == other.local_asn
+            && self.route_reflector_client == other.route_reflector_client
+            && other.graceful_restart
+            && other.admin_up
     }
 }
 
@@ -459,8 +483,19 @@ pub enum ConfigError {
     AsnZero(String),
     #[error("peers '{0}' and '{1}' have the same address {2}: keep one of them")]
     SameRemote(PeerName, PeerName, IpAddr),
+    #[error("listen ranges '{0}' and '{1}' have the same prefix {2}: keep one of them")]
+    SameRange(PeerName, PeerName, Cidr),
     #[error("peer '{peer}': a hold time of {seconds} s is not allowed (RFC 4271 section 4.2): use 0, or 3 to 65535")]
     HoldTime { peer: PeerName, seconds: u64 },
+    #[error(
+        "peer '{0}': a send hold time that is not greater than the hold time is not allowed (RFC 9687 section 4): \
+         make it longer, or 0 for none"
+    )]
+    SendHoldTime(PeerName),
+    #[error("peer '{0}': BFD needs intervals above zero and a multiplier of at least 1 (RFC 5880 section 4.1)")]
+    Bfd(PeerName),
+    #[error("peer '{0}': the warning of a prefix limit is in percent: use 1 to 100")]
+    WarningPercent(PeerName),
 }
 
 impl SpeakerConfig {
@@ -474,16 +509,43 @@ impl SpeakerConfig {
         }
         let mut remotes: BTreeMap<(IpAddr, Option<&str>), &PeerName> = BTreeMap::new();
         for (name, peer) in &self.peers {
-            if peer.asn.0 == 0 || peer.local_asn == Some(Asn(0)) {
-                return Err(ConfigError::AsnZero(format!("peer '{name}'")));
-            }
-            let seconds = peer.hold_time.as_secs();
-            if (1..3).contains(&seconds) || seconds > 65535 {
-                return Err(ConfigError::HoldTime { peer: name.clone(), seconds });
-            }
+            peer.validate(name)?;
             if let Some(other) = remotes.insert((peer.remote, peer.interface.as_deref()), name) {
                 return Err(ConfigError::SameRemote(other.clone(), name.clone(), peer.remote));
             }
+        }
+        let mut prefixes: BTreeMap<Cidr, &PeerName> = BTreeMap::new();
+        for (name, range) in &self.listen_ranges {
+            range.template.validate(name)?;
+            if let Some(other) = prefixes.insert(range.prefix, name) {
+                return Err(ConfigError::SameRange(other.clone(), name.clone(), range.prefix));
+            }
+            if range.asns.contains(&Asn(0)) {
+                return Err(ConfigError::AsnZero(format!("listen range '{name}'")));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl PeerConfig {
+    fn validate(&self, name: &PeerName) -> Result<(), ConfigError> {
+        if self.asn.0 == 0 || self.local_asn == Some(Asn(0)) {
+            return Err(ConfigError::AsnZero(format!("peer '{name}'")));
+        }
+        let seconds = self.hold_time.as_secs();
+        if (1..3).contains(&seconds) || seconds > 65535 {
+            return Err(ConfigError::HoldTime { peer: name.clone(), seconds });
+        }
+        if self.send_hold_time.is_some_and(|time| !time.is_zero() && time <= self.hold_time) {
+            return Err(ConfigError::SendHoldTime(name.clone()));
+        }
+        let never = |bfd: BfdConfig| bfd.min_tx.is_zero() || bfd.min_rx.is_zero() || bfd.multiplier == 0;
+        if self.bfd.is_some_and(never) {
+            return Err(ConfigError::Bfd(name.clone()));
+        }
+        if self.max_prefixes.values().any(|limit| !(1..=100).contains(&limit.warning_percent)) {
+            return Err(ConfigError::WarningPercent(name.clone()));
         }
         Ok(())
     }

@@ -84,6 +84,16 @@ pub struct PeerView {
     pub dynamic: bool,
     /// Whether its routes carry GRACEFUL_SHUTDOWN, or are withdrawn.
     pub draining: bool,
+    /// Families in which the peer sends several paths of a prefix (RFC 7911), and in which it is sent several.
+    pub add_path_receive: BTreeSet<Family>,
+    pub add_path_send: BTreeSet<Family>,
+    /// What the peer's operator said when it last shut the session down or reset it (RFC 9003); absent once the session
+    /// is up again.
+    pub shutdown_message: Option<String>,
+    /// How often the peer asked for our routes again (RFC 2918).
+    pub refreshes_received: u64,
+    /// How often we asked for the peer's.
+    pub refreshes_sent: u64,
 }
 
 /// Something that is waited for.
@@ -300,6 +310,9 @@ pub struct Counters {
     pub malformed_updates: u64,
     pub notifications_sent: u64,
     pub notifications_received: u64,
+    /// Requests for a family's routes (RFC 2918).
+    pub refreshes_received: u64,
+    pub refreshes_sent: u64,
     pub fib_batches: u64,
     /// Prefixes in the table, local ones included.
     pub prefixes: u64,

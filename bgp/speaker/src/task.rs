@@ -341,16 +341,28 @@ fn log(event: &Event, stopping: bool) {
     let text = &event.kind;
     match &event.kind {
         EventKind::StateChanged { from: FsmState::Established, .. } if !stopping => warn!(peer, "{text}"),
-        EventKind::MalformedUpdate(_) | EventKind::ConfigRefused(_) => warn!(peer, "{text}"),
+        EventKind::MalformedUpdate(_)
+        | EventKind::ConfigRefused(_)
+        | EventKind::PrefixWarning { .. }
+        | EventKind::PrefixLimitExceeded { .. }
+        | EventKind::Held(_) => warn!(peer, "{text}"),
         EventKind::StateChanged { from: FsmState::Established, .. }
         | EventKind::StateChanged { to: FsmState::Established, .. }
         | EventKind::NotificationSent(_)
         | EventKind::NotificationReceived(_)
         | EventKind::GracefulRestartBegan { .. }
         | EventKind::GracefulRestartEnded { .. }
-        | EventKind::SelectionStarted { .. } => info!(peer, "{text}"),
-        EventKind::StateChanged { .. } | EventKind::ConnectionRefused { .. } | EventKind::EndOfRib(_) => {
-            debug!(peer, "{text}");
-        }
+        | EventKind::SelectionStarted { .. }
+        | EventKind::RefreshRequested(_)
+        | EventKind::RefreshImpossible(_)
+        | EventKind::RefreshAnswered { .. }
+        | EventKind::HoldEnded(_)
+        | EventKind::BfdChanged { .. }
+        | EventKind::Drain(_) => info!(peer, "{text}"),
+        EventKind::StateChanged { .. }
+        | EventKind::ConnectionRefused { .. }
+        | EventKind::EndOfRib(_)
+        | EventKind::RefreshBegan(_)
+        | EventKind::RefreshEnded { .. } => debug!(peer, "{text}"),
     }
 }

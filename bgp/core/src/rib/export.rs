@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use super::Routing;
 use super::attributes::AttributesExt;
 use super::decision::DEFAULT_LOCAL_PREF;
 use super::groups::GroupKey;
 use super::prefixes::{PrefixId, Source};
 use super::store::{AttributeId, AttributeStore};
+use super::{DrainStage, Routing};
 use crate::config::NextHopMode;
 use crate::policy::{Changes, RouteOrigin};
 use crate::wire::Community;
@@ -37,6 +37,9 @@ impl Routing {
         group: &GroupKey,
         cache: &mut ExportCache,
     ) -> Option<AttributeId> {
+        if group.drain == DrainStage::Withdrawn {
+            return None;
+        }
         let entry = self.tables[at].prefixes.entry(id);
         let path = *entry.best_path()?;
         let giver = path.source.as_peer().and_then(|peer| self.peers.get(&peer)).map(|peer| &peer.profile);

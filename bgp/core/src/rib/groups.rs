@@ -14,8 +14,9 @@ use margay_net::Asn;
 use super::bitmap::Bitmap;
 use super::export::ExportCache;
 use super::prefixes::{PrefixId, Source};
+use super::session::Answer;
 use super::store::{AttributeId, AttributeStore};
-use super::{PeerProfile, Routing, Table, index};
+use super::{DrainStage, PeerProfile, Routing, Table, index};
 use crate::config::NextHopMode;
 use crate::policy::ExportPolicy;
 use margay_net::Family;
@@ -30,6 +31,7 @@ pub(super) struct GroupKey {
     pub(super) next_hop: NextHopMode,
     pub(super) four_octet: bool,
     pub(super) export: Arc<ExportPolicy>,
+    pub(super) drain: DrainStage,
 }
 
 impl GroupKey {
@@ -42,6 +44,7 @@ impl GroupKey {
             next_hop: profile.next_hop,
             four_octet: profile.four_octet,
             export: profile.export.clone(),
+            drain: profile.drain,
         }
     }
 }
@@ -63,11 +66,13 @@ pub(super) struct Member {
     /// Prefixes that changed while it could take no more.
     pub(super) pending: Bitmap,
     pub(super) end_of_rib_due: bool,
+    /// To its request for the table.
+    pub(super) answer: Answer,
 }
 
 impl Member {
     pub(super) fn is_behind(&self) -> bool {
-        !self.initial.is_empty() || !self.pending.is_empty() || self.end_of_rib_due
+        !self.initial.is_empty() || !self.pending.is_empty() || self.end_of_rib_due || self.answer == Answer::Running
     }
 
     /// Notes a prefix to be told later.

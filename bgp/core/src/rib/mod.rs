@@ -14,6 +14,7 @@ mod import;
 mod next_hops;
 mod prefixes;
 mod pump;
+mod session;
 mod settle;
 mod store;
 mod views;
@@ -31,7 +32,7 @@ use prefixes::{Path, PrefixId, Prefixes, Source};
 use pump::Outgoing;
 use store::AttributeStore;
 
-use crate::config::{Multipath, NextHopMode, PeerName};
+use crate::config::{AddPathSend, Multipath, NextHopMode, PeerName};
 use crate::io::ConnectionId;
 use crate::policy::{ExportPolicy, ImportPolicy};
 use crate::view::{Counters, PrefixCounts};
@@ -58,6 +59,22 @@ pub(crate) struct PeerProfile {
     pub(crate) next_hop: NextHopMode,
     pub(crate) import: Arc<ImportPolicy>,
     pub(crate) export: Arc<ExportPolicy>,
+    /// Families in which the peer sends several paths of a prefix (RFC 7911).
+    pub(crate) add_path_receive: BTreeSet<Family>,
+    /// Which paths it is sent, in the families in which it takes several.
+    pub(crate) add_path_send: BTreeMap<Family, AddPathSend>,
+    pub(crate) drain: DrainStage,
+}
+
+/// How far a peer is drained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub(crate) enum DrainStage {
+    #[default]
+    None,
+    /// Routes carry GRACEFUL_SHUTDOWN (RFC 8326).
+    GracefulShutdown,
+    /// It is told no routes.
+    Withdrawn,
 }
 
 /// The sending side of an established session.
@@ -85,6 +102,8 @@ struct Table {
     groups: Slab<Group>,
     /// Prefixes without paths, whose numbers are given back once nobody has them noted.
     limbo: Vec<PrefixId>,
+    /// Paths by the peer that they came from.
+    received: Vec<u32>,
 }
 
 /// The settings of the speaker that decide on routes.
@@ -128,6 +147,7 @@ impl Routing {
             local: BTreeMap::new(),
             groups: Slab::new(),
             limbo: Vec::new(),
+            received: Vec::new(),
         };
         Routing {
             config,
@@ -202,7 +222,11 @@ impl Routing {
         if before.import != after.import || before.allow_own_as != after.allow_own_as {
             self.import_again(peer);
         }
-        if before.export != after.export || before.next_hop != after.next_hop {
+        if before.export != after.export
+            || before.next_hop != after.next_hop
+            || before.drain != after.drain
+            || before.add_path_send != after.add_path_send
+        {
             self.move_groups(peer);
         }
     }
@@ -224,7 +248,8 @@ impl Routing {
             let table = &mut self.tables[index(family)];
             let id = table.prefixes.intern(prefix);
             self.store.retain(received);
-            let path = Path { source: Source::peer(peer), received, attributes, stale: false, rejected };
+            let path =
+                Path { source: Source::peer(peer), received, attributes, stale: false, unconfirmed: false, rejected };
             table.put(id, path, &mut self.store);
         }
         self.counters.prefixes_announced_received += prefixes.len() as u64;
@@ -253,7 +278,14 @@ impl Routing {
             // The attributes are the same, but export policy may tell the sources apart.
             table.mark(id);
         }
-        let path = Path { source: Source::LOCAL, received: attributes, attributes, stale: false, rejected: None };
+        let path = Path {
+            source: Source::LOCAL,
+            received: attributes,
+            attributes,
+            stale: false,
+            unconfirmed: false,
+            rejected: None,
+        };
         table.put(id, path, &mut self.store);
     }
 
@@ -343,17 +375,6 @@ impl Routing {
         self.peers.get(&peer).and_then(|peer| peer.flow.as_ref()).map_or(0, |flow| flow.unsent)
     }
 
-    /// A peer asks for the whole table of a family again (RFC 2918).
-    pub(crate) fn refresh(&mut self, peer: usize, family: Family) {
-        self.settle();
-        let ids = self.advertised_ids(peer, family);
-        for (_, group) in &mut self.tables[index(family)].groups {
-            if let Some(member) = group.members.get_mut(&peer) {
-                ids.iter().for_each(|&(id, _)| member.note(id));
-            }
-        }
-    }
-
     /// The caller's queue of a peer is empty: what is noted for it goes on.
     pub(crate) fn drained(&mut self, peer: usize) {
         if let Some(flow) = self.peers.get_mut(&peer).and_then(|peer| peer.flow.as_mut()) {
@@ -384,7 +405,10 @@ impl Table {
                     return;
                 }
             }
-            None => entry.paths.push(path),
+            None => {
+                entry.paths.push(path);
+                self.count(path.source, 1);
+            }
         }
         self.mark(id);
     }
@@ -395,6 +419,7 @@ impl Table {
         let path = entry.paths.remove(at);
         store.release(path.received);
         store.release(path.attributes);
+        self.count(source, -1);
         self.mark(id);
     }
 

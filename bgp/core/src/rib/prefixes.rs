@@ -39,6 +39,8 @@ pub(crate) struct Path {
     /// After import policy; holds a use of its own in the store.
     pub(crate) attributes: AttributeId,
     pub(crate) stale: bool,
+    /// Not yet sent again since the peer began to refresh its routes (RFC 7313).
+    pub(crate) unconfirmed: bool,
     pub(crate) rejected: Option<RejectReason>,
 }
 

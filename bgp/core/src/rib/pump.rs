@@ -133,6 +133,7 @@ impl Routing {
                 let bytes = group.end_of_rib.get_or_insert_with(|| wire::encode_end_of_rib(family)).clone();
                 self.send(*peer, bytes, 1);
             }
+            self.go_on_with_answer(at, group, *peer);
         }
     }
 
@@ -197,7 +198,7 @@ impl Routing {
         (messages, rest)
     }
 
-    fn send(&mut self, peer: usize, bytes: Bytes, messages: u64) {
+    pub(super) fn send(&mut self, peer: usize, bytes: Bytes, messages: u64) {
         if let Some(flow) = self.peers.get_mut(&peer).and_then(|peer| peer.flow.as_mut()) {
             flow.unsent += bytes.len();
             self.sends.push(Outgoing { connection: flow.connection, bytes, messages });

@@ -6,8 +6,9 @@ use margay_net::Family;
 
 use super::Speaker;
 use crate::config::PeerName;
+use crate::rib::DrainStage;
 use crate::session::Peer;
-use crate::view::{Counters, PeerView, PrefixCounts, RouteFilter, RouteView};
+use crate::view::{Counters, FsmState, PeerView, PrefixCounts, RouteFilter, RouteView};
 
 impl Speaker {
     /// Returns all peers in the order of their names.
@@ -51,6 +52,8 @@ impl Speaker {
             notifications_sent: own.notifications_sent,
             notifications_received: own.notifications_received,
             fib_batches: own.fib_batches,
+            refreshes_received: own.refreshes_received,
+            refreshes_sent: own.refreshes_sent,
             ..routing
         }
     }
@@ -68,11 +71,12 @@ impl Speaker {
     fn peer_view(&self, index: usize, peer: &Peer, counts: &BTreeMap<(usize, Family), PrefixCounts>) -> PeerView {
         let asn = self.config.as_ref().map(|config| config.asn).unwrap_or_default();
         let session = peer.rival.as_ref().filter(|rival| rival.state > peer.primary.state).unwrap_or(&peer.primary);
-        let agreed = session.negotiated.as_ref().filter(|_| session.id.is_some());
+        let agreed = session.negotiated.as_ref().filter(|_| session.state >= FsmState::OpenConfirm);
         let routing = self.routing.as_ref();
         let families = peer.config.offered_families();
         let count = |family| (family, counts.get(&(index, family)).copied().unwrap_or_default());
         let counts = families.into_iter().map(count).collect();
+        let (add_path_receive, add_path_send) = routing.map(|routing| routing.add_path(index)).unwrap_or_default();
         PeerView {
             name: peer.name.clone(),
             description: peer.config.description.clone(),
@@ -99,12 +103,17 @@ impl Speaker {
             updates_received: peer.updates_received,
             established_count: peer.established_count,
             unsent_bytes: routing.map_or(0, |routing| routing.unsent(index)),
-            last_error_at: None,
-            capabilities: Vec::new(),
-            waits: Vec::new(),
-            bfd: None,
-            dynamic: false,
-            draining: false,
+            last_error_at: peer.last_error_at,
+            capabilities: peer.capabilities.clone(),
+            waits: self.peer_waits(index),
+            bfd: peer.config.bfd.map(|_| peer.bfd.clone()),
+            dynamic: peer.range.is_some(),
+            draining: self.drain_stage(&peer.config) != DrainStage::None,
+            add_path_receive,
+            add_path_send,
+            shutdown_message: peer.shutdown_message.clone(),
+            refreshes_received: peer.refreshes_received,
+            refreshes_sent: peer.refreshes_sent,
         }
     }
 }

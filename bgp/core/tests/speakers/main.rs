@@ -1,9 +1,17 @@
 //! Whole speakers against each other, in memory and on a virtual clock.
 #![allow(clippy::unwrap_used)]
 
+mod bfd;
+mod client;
+mod drain;
+mod dynamic;
 mod groups;
+mod limits;
 mod network;
+mod notifications;
+mod refresh;
 mod restart;
 mod routes;
 mod sessions;
 mod simulation;
+mod waits;

@@ -6,7 +6,7 @@ use proptest::option;
 use proptest::prelude::*;
 
 use super::super::{
-    Aggregator, AsPath, AttributeType, Attributes, Capability, Community, DecodeContext, ExtendedCommunity,
+    Aggregator, AsPath, AttributeType, Attributes, Capability, Community, DecodeContext, ExtendedCommunity, FamilySet,
     LargeCommunity, Message, Open, Origin, PeerKind, RawAttribute, SegmentKind, decode, encode_announcements,
     encode_open, encode_withdrawals, frame, packed,
 };
@@ -100,6 +100,7 @@ fn routes() -> impl Strategy<Value = (Family, Attributes, Vec<Cidr>)> {
 fn any_context() -> impl Strategy<Value = DecodeContext> {
     (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>()).prop_map(|(a, b, c, d, e)| {
         DecodeContext {
+            add_path: FamilySet::EMPTY,
             four_octet_asn: a,
             peer_kind: if b { PeerKind::Internal } else { PeerKind::External },
             families: [(c, Family::V4), (d, Family::V6)].into_iter().filter(|(on, _)| *on).map(|(_, f)| f).collect(),
