@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 
 use super::Routing;
 use super::attributes::{AttributeId, AttributesExt};
-use super::decision::{Candidate, Decision, decide};
+use super::decision::{Candidate, Decision, Rules, decide};
 use super::export::ExportCache;
 use super::groups::Group;
 use super::prefixes::{Entry, Path, PrefixId, Source};
@@ -98,7 +98,9 @@ impl Routing {
         }
         let candidates: SmallVec<[Candidate; 4]> =
             usable.iter().map(|&at| self.candidate(&entry.paths[usize::from(at)])).collect();
-        let decision = decide(&candidates, &self.config.multipath)?;
+        let rules = Rules { decision: &self.config.decision, multipath: &self.config.multipath };
+        let so_far = |at: &u16| entry.paths[usize::from(*at)].source == entry.told_source;
+        let decision = decide(&candidates, &rules, usable.iter().position(so_far))?;
         Some(Outcome {
             best: usable[decision.best],
             multipath: decision.multipath.iter().map(|&at| usable[at]).collect(),
@@ -107,11 +109,13 @@ impl Routing {
         })
     }
 
-    fn candidate(&self, path: &Path) -> Candidate {
+    pub(super) fn candidate(&self, path: &Path) -> Candidate {
         let giver = path.source.as_peer().and_then(|peer| self.peers.get(&peer));
-        self.store
-            .get(path.attributes)
-            .candidate(giver.map(|peer| &*peer.profile), !self.config.multipath.relax_as_path_content)
+        self.store.get(path.attributes).candidate(
+            giver.map(|peer| &*peer.profile),
+            &self.config.decision,
+            !self.config.multipath.relax_as_path_content,
+        )
     }
 
     fn tell_fib(&mut self, at: usize, id: PrefixId, decision: Option<&Outcome>) {
@@ -123,7 +127,11 @@ impl Routing {
             stale |= path.stale && path.source != Source::LOCAL;
         }
         let (told, told_stale, cidr) = (entry.told_fib, entry.told_stale, entry.cidr);
-        if next_hops.is_empty() {
+        // Told as the empty set of next hops.
+        let discard = decision.is_some_and(|outcome| self.discards(cidr, &entry.paths[usize::from(outcome.best)]));
+        if discard {
+            next_hops.clear();
+        } else if next_hops.is_empty() {
             if let Some(set) = told {
                 self.next_hop_sets.release(set);
                 self.tables[at].prefixes.entry_mut(id).told_fib = None;
@@ -137,7 +145,7 @@ impl Routing {
         }
         if told != Some(set) || told_stale != stale {
             let next_hops = self.next_hop_sets.set(set).clone();
-            self.fib_changes.push(FibChange::Set(BestRoute { prefix: cidr, next_hops, stale, discard: false }));
+            self.fib_changes.push(FibChange::Set(BestRoute { prefix: cidr, next_hops, stale, discard }));
         }
         let entry = self.tables[at].prefixes.entry_mut(id);
         (entry.told_fib, entry.told_stale) = (Some(set), stale);

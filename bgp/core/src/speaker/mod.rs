@@ -10,6 +10,7 @@ mod restart;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use margay_net::{FibBatch, FromFelix, Instant, LinkState, LocalRouteChange, Now};
 use rand::SeedableRng;
@@ -19,6 +20,7 @@ use slab::Slab;
 use crate::config::{PeerName, SpeakerConfig};
 use crate::fsm::{FsmEvent, Timer};
 use crate::io::{ConnectionId, Event, EventKind, Input, ListenPeer, Output, StopKind};
+use crate::ownership::Ownership;
 use crate::rib::Routing;
 use crate::session::{Peer, Slot};
 use crate::view::Counters;
@@ -64,6 +66,8 @@ pub struct Speaker {
     /// Local routes that came before the configuration.
     early_local: Vec<LocalRouteChange>,
     local_seen: bool,
+    /// The table of owners that came before the configuration.
+    early_owners: Option<Arc<Ownership>>,
     selection: Selection,
     listening: Option<(u16, BTreeSet<IpAddr>, Vec<ListenPeer>)>,
     fib_serial: u64,
@@ -88,6 +92,7 @@ impl Speaker {
             routing: None,
             early_local: Vec::new(),
             local_seen: false,
+            early_owners: None,
             selection: Selection::NotStarted,
             listening: None,
             fib_serial: 0,
@@ -116,7 +121,11 @@ impl Speaker {
             Input::Received { connection, bytes } => self.received_bytes(connection, bytes, now),
             Input::SendQueueDrained { connection } => self.drained(connection),
             Input::Reset { peer, reason } => self.reset(&peer, reason, now),
-            Input::Refresh { .. } | Input::Bfd { .. } | Input::Ownership(_) | Input::NextHop { .. } => {}
+            Input::Refresh { .. } | Input::Bfd { .. } | Input::NextHop { .. } => {}
+            Input::Ownership(owners) => match &mut self.routing {
+                Some(routing) => routing.set_ownership(owners),
+                None => self.early_owners = Some(owners),
+            },
             Input::Stop(kind) => self.stop(kind, now),
         }
         self.flush_work(now);

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use margay_net::Family;
+use margay_net::{Cidr, Family};
 
 use super::Speaker;
 use crate::config::PeerName;
 use crate::session::Peer;
-use crate::view::{Counters, PeerView, PrefixCounts, RouteFilter, RouteView};
+use crate::view::{Counters, PeerView, PrefixCounts, RouteFilter, RouteView, WaitView, WhyView};
 
 impl Speaker {
     /// Returns all peers in the order of their names.
@@ -41,6 +41,22 @@ impl Speaker {
         }
     }
 
+    /// Returns why a prefix is as it is: which path is the best one and at which step each other one lost, which are
+    /// rejected, and for each established peer whether it is told and why. Everything is worked out when asked, by the
+    /// code that decides.
+    pub fn why(&self, prefix: Cidr) -> WhyView {
+        let mut why = self.routing.as_ref().map(|routing| routing.why(prefix)).unwrap_or_default();
+        if !self.is_converged() {
+            let what = if self.options.restarting {
+                "route selection waits until each peer has sent its routes (End-of-RIB), or the deferral time has passed"
+            } else {
+                "not every peer has sent its routes yet; what is there is used"
+            };
+            why.waits.push(WaitView { what: what.to_owned(), until: None });
+        }
+        why
+    }
+
     /// Returns counts since start.
     pub fn counters(&self) -> Counters {
         let routing = self.routing.as_ref().map(|routing| routing.counters()).unwrap_or_default();
@@ -71,7 +87,7 @@ impl Speaker {
         let agreed = session.negotiated.as_ref().filter(|_| session.id.is_some());
         let routing = self.routing.as_ref();
         let families = peer.config.offered_families();
-        let count = |family| (family, counts.get(&(index, family)).copied().unwrap_or_default());
+        let count = |family| (family, counts.get(&(index, family)).cloned().unwrap_or_default());
         let counts = families.into_iter().map(count).collect();
         PeerView {
             name: peer.name.clone(),

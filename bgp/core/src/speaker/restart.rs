@@ -8,7 +8,7 @@ use super::Speaker;
 use super::drive::Cause;
 use crate::fsm::FsmEvent;
 use crate::io::EventKind;
-use crate::rib::{PeerProfile, Which};
+use crate::rib::{DrainStage, PeerProfile, RouteSettings, Which};
 use crate::session::{Peer, Retained, Slot};
 use crate::wire::{Cease, Notification};
 
@@ -173,6 +173,7 @@ impl Speaker {
         Some(PeerProfile {
             name: known.name.clone(),
             ibgp: known.config.is_ibgp(config.asn),
+            asn: known.config.asn,
             own_asn: known.config.own_asn(config.asn),
             client: known.config.route_reflector_client,
             remote: known.config.remote,
@@ -184,6 +185,8 @@ impl Speaker {
             next_hop: known.config.next_hop,
             import: known.config.import.clone().into(),
             export: known.config.export.clone().into(),
+            settings: RouteSettings::of(&known.config),
+            drain: if known.config.graceful_shutdown { DrainStage::GracefulShutdown } else { DrainStage::None },
         })
     }
 }
