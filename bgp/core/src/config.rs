@@ -212,7 +212,8 @@ pub enum MaxPrefixesAction {
     Hold,
 }
 
-/// What becomes of private AS numbers (RFC 6996) in the AS_PATH that an eBGP peer is told.
+/// What becomes of private AS numbers (RFC 6996) in the AS_PATH that an eBGP peer is told, before own ones are put in
+/// front. The peer's own number stays, so that it sees its loops.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize)]
 pub enum RemovePrivateAs {
     #[default]
@@ -234,14 +235,19 @@ pub enum LocalAsMode {
 }
 
 /// Who may announce which part of the pools to us in this session; see [`crate::Ownership`].
+///
+/// A prefix that equals a pool counts as one in it. Until the first table of owners came, nothing is refused: a node that
+/// boots without its store must not cut itself off. What is away later keeps the last table in force.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize)]
 pub enum OwnershipCheck {
     #[default]
     Off,
-    /// The peer is a node: what is in a pool must be its own, and an ORIGINATOR_ID is refused.
+    /// The peer is a node, told by the address it peers from: what is in a pool must be its own block or borrowed address,
+    /// or lie in its own block where nobody else has borrowed it. A prefix that covers a pool, the default route included,
+    /// is refused, and so is any route with an ORIGINATOR_ID.
     Node,
     /// The peer is a route reflector of the cluster: what is in a pool must belong to the node that ORIGINATOR_ID names,
-    /// or where there is none to the peer.
+    /// or where there is none to the peer. A prefix that covers a pool is refused.
     Reflector,
     /// The peer is a router: what is in a pool must be allocated exactly so, and come from the owner's AS where that is
     /// known to be the owner's alone. Default routes and prefixes that cover a pool are taken.
@@ -299,8 +305,11 @@ impl SpeakerConfig {
 /// What NEXT_HOP is announced to a peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize)]
 pub enum NextHopMode {
-    /// To an eBGP peer the session's own address; to an iBGP peer its own address for local routes, and the next hop
-    /// as received for learned ones (RFC 4271 section 5.1.3; BIRD's and Calico's default).
+    /// To an iBGP peer the session's own address for local routes, and the next hop as received for learned ones. To an
+    /// eBGP peer the session's own address; but where the peer is one hop away, and the next hop of a learned route lies
+    /// in the subnet that is shared with the peer, that next hop, so that packets take no detour (RFC 4271 section 5.1.3;
+    /// BIRD's and Calico's default). Which subnets are connected is known from felix; as long as it isn't, the own
+    /// address is announced.
     #[default]
     Auto,
     /// The session's own address always.
@@ -366,14 +375,17 @@ pub struct PeerConfig {
     /// number reach each other.
     pub as_override: bool,
     pub remove_private_as: RemovePrivateAs,
-    /// Whether the first AS number of what an eBGP peer announces must be its own (RFC 4271 section 6.3).
+    /// Whether the first AS number of what an eBGP peer announces must be its own (RFC 4271 section 6.3); a route server
+    /// needs false. What fails is not used, as with treat-as-withdraw (RFC 7606).
     pub enforce_first_as: bool,
     /// How long sending may be blocked (RFC 9687); absent: the greater of 8 minutes and twice the hold time; zero: for
     /// ever.
     pub send_hold_time: Option<Duration>,
-    /// Whether routes with GRACEFUL_SHUTDOWN (RFC 8326) get LOCAL_PREF 0.
+    /// Whether routes of an external peer that carry GRACEFUL_SHUTDOWN (RFC 8326) after import policy get LOCAL_PREF 0,
+    /// whatever policy sets.
     pub honour_graceful_shutdown: bool,
-    /// Whether host routes with BLACKHOLE (RFC 7999) become routes that discard.
+    /// Whether accepted host routes with BLACKHOLE (RFC 7999) become routes that discard, and that external peers are not
+    /// told (section 3.2 there). Where false, or for shorter prefixes, the community means nothing.
     pub honour_blackhole: bool,
     /// Whether this session alone is drained: all routes are announced with GRACEFUL_SHUTDOWN (RFC 8326).
     pub graceful_shutdown: bool,

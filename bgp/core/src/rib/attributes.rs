@@ -4,7 +4,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::PeerProfile;
-use super::decision::{Candidate, DEFAULT_LOCAL_PREF};
+use super::decision::Candidate;
+use crate::config::{DecisionConfig, LocalAsMode};
 use crate::policy::SetOperation;
 use crate::wire::{Attributes, Community, ExtendedCommunity, LargeCommunity};
 
@@ -21,8 +22,9 @@ pub(super) fn is_link_local(address: IpAddr) -> bool {
 pub(super) trait AttributesExt {
     /// Where packets go: the global next hop, or the link-local one where there is no global one.
     fn forwarding_address(&self) -> Option<IpAddr>;
-    /// `content`: whether it matters which AS numbers the AS_PATH has.
-    fn candidate(&self, giver: Option<&PeerProfile>, content: bool) -> Candidate;
+    /// What the decision process compares, but for the way to the next hop and the path's identifier. `content`: whether
+    /// it matters which AS numbers the AS_PATH has.
+    fn candidate(&self, giver: Option<&PeerProfile>, config: &DecisionConfig, content: bool) -> Candidate;
     fn apply(&mut self, operation: &SetOperation);
     /// Puts the session's own address as the next hop; false where there is none.
     fn set_next_hop(&mut self, own: Option<IpAddr>) -> bool;
@@ -41,22 +43,28 @@ impl AttributesExt for Attributes {
         }
     }
 
-    fn candidate(&self, giver: Option<&PeerProfile>, content: bool) -> Candidate {
+    fn candidate(&self, giver: Option<&PeerProfile>, config: &DecisionConfig, content: bool) -> Candidate {
         let mut hasher = DefaultHasher::new();
         if content {
             self.as_path.hash(&mut hasher);
         }
         Candidate {
             local: giver.is_none(),
-            local_pref: self.local_pref.unwrap_or(DEFAULT_LOCAL_PREF),
+            local_pref: self.local_pref.unwrap_or(config.default_local_pref),
             as_path_length: self.as_path.length(),
             origin: self.origin as u8,
-            neighbour_as: self.as_path.first_as(),
-            med: self.med.unwrap_or(0),
+            // What a local AS number puts in front is no neighbour.
+            neighbour_as: match giver {
+                Some(giver) if !giver.ibgp && giver.settings.local_as_mode == LocalAsMode::Prepend => Some(giver.asn),
+                _ => self.as_path.first_as(),
+            },
+            med: self.med.unwrap_or(if config.med_missing_as_worst { u32::MAX } else { 0 }),
             ebgp: giver.is_some_and(|giver| !giver.ibgp),
+            igp_metric: 0,
             router_id: self.originator_id.or(giver.map(|giver| giver.router_id)).unwrap_or(Ipv4Addr::UNSPECIFIED),
             cluster_list_length: self.cluster_list.len(),
             peer_address: giver.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |giver| giver.remote),
+            path_id: 0,
             as_path_id: hasher.finish(),
         }
     }

@@ -5,19 +5,26 @@
 //! A peer that can't take more is told later: its prefixes are noted in a bitmap and sent from the group's table when
 //! there is room ([`Routing::pump`]). A new peer begins with every prefix of the table noted.
 
+mod as_path;
 mod attributes;
 mod bitmap;
+mod communities;
+mod connected;
 mod decision;
 mod export;
 mod groups;
+mod guard;
 mod import;
 mod next_hops;
 mod prefixes;
+mod profile;
 mod pump;
+mod reasons;
 mod session;
 mod settle;
 mod store;
 mod views;
+mod why;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
@@ -26,15 +33,18 @@ use std::sync::Arc;
 use margay_net::{Asn, Cidr, Family, FibChange, LocalRoute, LocalRouteSource};
 use slab::Slab;
 
+pub(crate) use connected::Connected;
 use groups::Group;
 use next_hops::NextHopSets;
 use prefixes::{Path, PrefixId, Prefixes, Source};
+pub(crate) use profile::RouteSettings;
 use pump::Outgoing;
 use store::AttributeStore;
 
-use crate::config::{AddPathSend, Multipath, NextHopMode, PeerName};
+use crate::config::{AddPathSend, DecisionConfig, Multipath, NextHopMode, PeerName};
 use crate::io::ConnectionId;
-use crate::policy::{ExportPolicy, ImportPolicy};
+use crate::ownership::Guard;
+use crate::policy::Policy;
 use crate::view::{Counters, PrefixCounts};
 use crate::wire::Attributes;
 
@@ -46,6 +56,8 @@ pub(crate) const HIGH_WATER: usize = 1 << 20;
 pub(crate) struct PeerProfile {
     pub(crate) name: PeerName,
     pub(crate) ibgp: bool,
+    /// The peer's own.
+    pub(crate) asn: Asn,
     pub(crate) own_asn: Asn,
     pub(crate) client: bool,
     pub(crate) remote: IpAddr,
@@ -57,8 +69,9 @@ pub(crate) struct PeerProfile {
     pub(crate) four_octet: bool,
     pub(crate) allow_own_as: u8,
     pub(crate) next_hop: NextHopMode,
-    pub(crate) import: Arc<ImportPolicy>,
-    pub(crate) export: Arc<ExportPolicy>,
+    pub(crate) import: Arc<Policy>,
+    pub(crate) export: Arc<Policy>,
+    pub(crate) settings: RouteSettings,
     /// Families in which the peer sends several paths of a prefix (RFC 7911).
     pub(crate) add_path_receive: BTreeSet<Family>,
     /// Which paths it is sent, in the families in which it takes several.
@@ -113,6 +126,15 @@ pub(crate) struct RoutingConfig {
     pub(crate) router_id: Ipv4Addr,
     pub(crate) cluster_id: Ipv4Addr,
     pub(crate) multipath: Multipath,
+    pub(crate) decision: DecisionConfig,
+}
+
+impl RoutingConfig {
+    /// Whether the same routes are taken, and announced with the same AS numbers.
+    fn imports_like(&self, other: &RoutingConfig) -> bool {
+        (self.asn, self.router_id, self.cluster_id) == (other.asn, other.router_id, other.cluster_id)
+            && self.decision.default_local_pref == other.decision.default_local_pref
+    }
 }
 
 /// Which paths of a peer are meant.
@@ -130,7 +152,9 @@ pub(crate) struct Routing {
     next_hop_sets: NextHopSets,
     tables: [Table; 2],
     peers: BTreeMap<usize, RoutePeer>,
-    own_addresses: BTreeSet<IpAddr>,
+    connected: Connected,
+    /// Absent until the first table of owners came.
+    guard: Option<Guard>,
     /// Route selection is deferred (RFC 4724 section 4.1): nobody is told anything.
     deferred: bool,
     fib_changes: Vec<FibChange>,
@@ -155,7 +179,8 @@ impl Routing {
             next_hop_sets: NextHopSets::default(),
             tables: [table(Family::V4), table(Family::V6)],
             peers: BTreeMap::new(),
-            own_addresses: BTreeSet::new(),
+            connected: Connected::default(),
+            guard: None,
             deferred,
             fib_changes: Vec::new(),
             sends: Vec::new(),
@@ -168,16 +193,18 @@ impl Routing {
         if self.config == config {
             return;
         }
-        self.config = config;
+        let before = std::mem::replace(&mut self.config, config);
         for table in &mut self.tables {
             for id in table.prefixes.ids() {
                 table.mark(id);
             }
         }
-    }
-
-    pub(crate) fn set_own_addresses(&mut self, addresses: BTreeSet<IpAddr>) {
-        self.own_addresses = addresses;
+        if !before.imports_like(&self.config) {
+            for peer in self.peers.keys().copied().collect::<Vec<_>>() {
+                self.import_again(peer);
+                self.move_groups(peer);
+            }
+        }
     }
 
     /// Takes what felix must be told, in order.
@@ -213,24 +240,6 @@ impl Routing {
         }
     }
 
-    /// Applies settings that don't need a new session.
-    pub(crate) fn reconfigure_peer(&mut self, peer: usize, change: impl FnOnce(&mut PeerProfile)) {
-        let Some(known) = self.peers.get_mut(&peer) else { return };
-        let before = known.profile.clone();
-        change(Arc::make_mut(&mut known.profile));
-        let after = known.profile.clone();
-        if before.import != after.import || before.allow_own_as != after.allow_own_as {
-            self.import_again(peer);
-        }
-        if before.export != after.export
-            || before.next_hop != after.next_hop
-            || before.drain != after.drain
-            || before.add_path_send != after.add_path_send
-        {
-            self.move_groups(peer);
-        }
-    }
-
     /// Forgets a peer without paths.
     pub(crate) fn forget_peer(&mut self, peer: usize) {
         self.peers.remove(&peer);
@@ -242,9 +251,9 @@ impl Routing {
         let profile = known.profile.clone();
         let received = self.store.intern(attributes);
         // Most policies leave the attributes as they are, so that a message of many prefixes is looked at once.
-        let checked = self.check_received(&profile, received);
+        let mut checked = self.check_received(&profile, received);
         for &prefix in prefixes {
-            let (attributes, rejected) = self.import(&profile, prefix, received, checked);
+            let (attributes, rejected) = self.import(&profile, prefix, received, &mut checked);
             let table = &mut self.tables[index(family)];
             let id = table.prefixes.intern(prefix);
             self.store.retain(received);
@@ -253,6 +262,7 @@ impl Routing {
             table.put(id, path, &mut self.store);
         }
         self.counters.prefixes_announced_received += prefixes.len() as u64;
+        self.end_import(checked);
         self.store.release(received);
     }
 
@@ -340,6 +350,9 @@ impl Routing {
                 let counts = all.entry((peer, table.family)).or_default();
                 counts.received += 1;
                 counts.rejected += usize::from(path.rejected.is_some());
+                if let Some(reason) = path.rejected {
+                    *counts.rejected_by.entry(reason).or_default() += 1;
+                }
                 counts.stale += usize::from(path.stale);
             }
             for (_, group) in &table.groups {

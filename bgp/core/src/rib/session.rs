@@ -1,4 +1,4 @@
-//! What sessions ask of the tables: route refresh in both directions (RFC 2918, RFC 7313), counts, live settings.
+//! What sessions ask of the tables: route refresh in both directions (RFC 2918, RFC 7313), counts.
 
 use std::collections::BTreeSet;
 
@@ -6,8 +6,7 @@ use margay_net::Family;
 
 use super::groups::Group;
 use super::prefixes::Source;
-use super::{DrainStage, PeerProfile, Routing, Table, index};
-use crate::config::PeerConfig;
+use super::{DrainStage, Routing, Table, index};
 use crate::wire::{self, RefreshSubtype, RouteRefresh};
 
 /// Where the answer to a member's request for the table is, where it is marked off (RFC 7313 section 4).
@@ -19,16 +18,6 @@ pub(super) enum Answer {
     Due,
     /// BoRR is sent, EoRR follows what is noted.
     Running,
-}
-
-impl PeerProfile {
-    /// Takes over what is decided by settings that need no new session.
-    pub(crate) fn set_live(&mut self, config: &PeerConfig) {
-        self.import = config.import.clone().into();
-        self.export = config.export.clone().into();
-        self.allow_own_as = config.allow_own_as;
-        self.next_hop = config.next_hop;
-    }
 }
 
 impl Routing {

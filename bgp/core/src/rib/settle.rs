@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 
 use super::Routing;
 use super::attributes::AttributesExt;
-use super::decision::{Candidate, Decision, decide};
+use super::decision::{Candidate, Decision, Rules, decide};
 use super::export::ExportCache;
 use super::groups::Group;
 use super::next_hops::NextHopSetId;
@@ -121,7 +121,9 @@ impl Routing {
         }
         let candidates: SmallVec<[Candidate; 4]> =
             usable.iter().map(|&at| self.candidate(&entry.paths[usize::from(at)])).collect();
-        let decision = decide(&candidates, &self.config.multipath)?;
+        let rules = Rules { decision: &self.config.decision, multipath: &self.config.multipath };
+        let so_far = |at: &u16| entry.paths[usize::from(*at)].source == entry.told_source;
+        let decision = decide(&candidates, &rules, usable.iter().position(so_far))?;
         Some(Outcome {
             best: usable[decision.best],
             multipath: decision.multipath.iter().map(|&at| usable[at]).collect(),
@@ -130,19 +132,24 @@ impl Routing {
         })
     }
 
-    fn candidate(&self, path: &Path) -> Candidate {
+    pub(super) fn candidate(&self, path: &Path) -> Candidate {
         let giver = path.source.as_peer().and_then(|peer| self.peers.get(&peer));
-        self.store
-            .for_decision(path.attributes)
-            .candidate(giver.map(|peer| &*peer.profile), !self.config.multipath.relax_as_path_content)
+        self.store.for_decision(path.attributes).candidate(
+            giver.map(|peer| &*peer.profile),
+            &self.config.decision,
+            !self.config.multipath.relax_as_path_content,
+        )
     }
 
     fn tell_fib(&mut self, at: usize, id: PrefixId, decision: Option<&Outcome>, ways: &mut Ways) {
         let entry = self.tables[at].prefixes.entry(id);
         let (told, told_stale, cidr) = (entry.told_fib, entry.told_stale, entry.cidr);
+        // Told as the empty set of next hops.
+        let discard = decision.is_some_and(|outcome| self.discards(cidr, &entry.paths[usize::from(outcome.best)]));
         let paths = decision.iter().flat_map(|outcome| &outcome.multipath).map(|&at| &entry.paths[usize::from(at)]);
         let stale = paths.clone().any(|path| path.stale && path.source != Source::LOCAL);
         let set = match decision.map(|outcome| &outcome.multipath[..]) {
+            Some(_) if discard => Some(self.next_hop_sets.intern(&[])),
             Some(&[only]) => {
                 let path = entry.paths[usize::from(only)];
                 self.way(&path, ways)
@@ -160,7 +167,7 @@ impl Routing {
         match set {
             Some(set) if told != Some(set) || told_stale != stale => {
                 let next_hops = self.next_hop_sets.set(set).clone();
-                self.fib_changes.push(FibChange::Set(BestRoute { prefix: cidr, next_hops, stale, discard: false }));
+                self.fib_changes.push(FibChange::Set(BestRoute { prefix: cidr, next_hops, stale, discard }));
             }
             None if told.is_some() => self.fib_changes.push(FibChange::Withdraw(cidr)),
             _ => {}

@@ -26,12 +26,16 @@ impl Speaker {
             router_id: config.router_id,
             cluster_id: config.cluster_id.unwrap_or(config.router_id),
             multipath: config.multipath,
+            decision: config.decision,
         };
         match &mut self.routing {
             Some(routing) => routing.configure(routing_config),
             None => {
                 let mut routing = Routing::new(routing_config, self.options.restarting);
                 routing.set_own_addresses(own_addresses(&self.links));
+                if let Some(owners) = self.early_owners.take() {
+                    routing.set_ownership(owners);
+                }
                 self.routing = Some(routing);
                 let early = std::mem::take(&mut self.early_local);
                 let seen = self.local_seen;

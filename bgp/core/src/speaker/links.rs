@@ -8,6 +8,7 @@ use margay_net::{Family, LinkState, Now};
 use super::Speaker;
 use super::drive::Cause;
 use crate::fsm::FsmEvent;
+use crate::rib::Connected;
 use crate::session::Slot;
 use crate::view::FsmState;
 
@@ -118,6 +119,6 @@ impl Speaker {
     }
 }
 
-pub(super) fn own_addresses(links: &BTreeMap<String, LinkState>) -> std::collections::BTreeSet<IpAddr> {
-    links.values().flat_map(|link| link.addresses.iter().map(|&(address, _)| address)).collect()
+pub(super) fn own_addresses(links: &BTreeMap<String, LinkState>) -> Connected {
+    Connected::of(links.values())
 }

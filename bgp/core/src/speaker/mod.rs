@@ -17,6 +17,7 @@ mod waits;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use margay_net::{FibBatch, FromFelix, LinkState, LocalRouteChange, Now};
 use rand::SeedableRng;
@@ -26,6 +27,7 @@ use slab::Slab;
 use crate::config::{PeerName, SpeakerConfig};
 use crate::fsm::Timer;
 use crate::io::{BfdSession, ConnectionId, Event, EventKind, Input, ListenPeer, Output, StopKind};
+use crate::ownership::Ownership;
 use crate::rib::Routing;
 use crate::session::Peer;
 use crate::view::Counters;
@@ -74,6 +76,8 @@ pub struct Speaker {
     /// Local routes that came before the configuration.
     early_local: Vec<LocalRouteChange>,
     local_seen: bool,
+    /// The table of owners that came before the configuration.
+    early_owners: Option<Arc<Ownership>>,
     selection: Selection,
     drain: Option<Draining>,
     bfd_sessions: BTreeMap<PeerName, BfdSession>,
@@ -109,6 +113,7 @@ impl Speaker {
             routing: None,
             early_local: Vec::new(),
             local_seen: false,
+            early_owners: None,
             selection: Selection::NotStarted,
             drain: None,
             bfd_sessions: BTreeMap::new(),
@@ -149,7 +154,11 @@ impl Speaker {
             Input::Reset { peer, reason } => self.reset(&peer, reason, now),
             Input::Refresh { peer, direction } => self.refresh(&peer, direction),
             Input::Bfd { peer, state, reason } => self.bfd(&peer, state, reason, now),
-            Input::Ownership(_) | Input::NextHop { .. } => {}
+            Input::NextHop { .. } => {}
+            Input::Ownership(owners) => match &mut self.routing {
+                Some(routing) => routing.set_ownership(owners),
+                None => self.early_owners = Some(owners),
+            },
             Input::Stop(kind) => self.stop(kind, now),
         }
         self.flush_work(now);

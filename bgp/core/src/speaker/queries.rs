@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use margay_net::Family;
+use margay_net::{Cidr, Family};
 
 use super::Speaker;
 use crate::config::PeerName;
 use crate::rib::DrainStage;
 use crate::session::Peer;
-use crate::view::{Counters, FsmState, PeerView, PrefixCounts, RouteFilter, RouteView};
+use crate::view::{Counters, FsmState, PeerView, PrefixCounts, RouteFilter, RouteView, WhyView};
 
 impl Speaker {
     /// Returns all peers in the order of their names.
@@ -40,6 +40,15 @@ impl Speaker {
             (Some(routing), Some(&peer)) => routing.received(peer),
             _ => Vec::new(),
         }
+    }
+
+    /// Returns why a prefix is as it is: which path is the best one and at which step each other one lost, which are
+    /// rejected, and for each established peer whether it is told and why. Everything is worked out when asked, by the
+    /// code that decides.
+    pub fn why(&self, prefix: Cidr) -> WhyView {
+        let mut why = self.routing.as_ref().map(|routing| routing.why(prefix)).unwrap_or_default();
+        why.waits.extend(self.waits());
+        why
     }
 
     /// Returns counts since start.
@@ -74,7 +83,7 @@ impl Speaker {
         let agreed = session.negotiated.as_ref().filter(|_| session.state >= FsmState::OpenConfirm);
         let routing = self.routing.as_ref();
         let families = peer.config.offered_families();
-        let count = |family| (family, counts.get(&(index, family)).copied().unwrap_or_default());
+        let count = |family| (family, counts.get(&(index, family)).cloned().unwrap_or_default());
         let counts = families.into_iter().map(count).collect();
         let (add_path_receive, add_path_send) = routing.map(|routing| routing.add_path(index)).unwrap_or_default();
         PeerView {

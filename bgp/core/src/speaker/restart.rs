@@ -9,7 +9,7 @@ use super::Speaker;
 use super::drive::Cause;
 use crate::fsm::{FsmEvent, Retain};
 use crate::io::EventKind;
-use crate::rib::{PeerProfile, Which};
+use crate::rib::{PeerProfile, RouteSettings, Which};
 use crate::session::{Retained, Slot};
 use crate::wire::{Cease, Notification};
 
@@ -238,6 +238,7 @@ impl Speaker {
         Some(PeerProfile {
             name: known.name.clone(),
             ibgp: known.config.is_ibgp(config.asn),
+            asn: known.config.asn,
             own_asn: known.config.own_asn(config.asn),
             client: known.config.route_reflector_client,
             remote: known.config.remote,
@@ -249,6 +250,7 @@ impl Speaker {
             next_hop: known.config.next_hop,
             import: known.config.import.clone().into(),
             export: known.config.export.clone().into(),
+            settings: RouteSettings::of(&known.config),
             add_path_receive: agreed.add_path_receive.clone(),
             add_path_send: agreed
                 .add_path_send
