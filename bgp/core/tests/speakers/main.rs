@@ -6,4 +6,3 @@ mod network;
 mod restart;
 mod routes;
 mod sessions;
-mod simulation;
