@@ -35,7 +35,7 @@ pub(crate) fn table<'a>(sources: Sources<'a, impl Iterator<Item = (&'a str, &'a 
     }
     for (node, addresses) in sources.endpoints {
         for &address in addresses {
-            let at_home = by_block.longest_match(address).is_some_and(|(_, home)| *home == node);
+            let at_home = by_block.lookup(address).is_some_and(|(_, home)| *home == node);
             if let Some(owner) = owners.get(node).filter(|_| !at_home) {
                 owned.insert(Cidr::host(address), owner.clone());
             }
