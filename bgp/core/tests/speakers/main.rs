@@ -13,5 +13,4 @@ mod refresh;
 mod restart;
 mod routes;
 mod sessions;
-mod simulation;
 mod waits;
