@@ -1,9 +1,10 @@
-//! Tasks of Margay's developers: `cargo demo` and `cargo verify`, both aliases of this program. It depends on nothing
+//! Tasks of Margay's developers: `cargo demo`, `cargo verify` and `cargo fuzz-bgp`, all aliases of this program. It depends on nothing
 //! that takes long to build, since it installs what the build of the rest needs.
 
 mod apt;
 mod cargo;
 mod demo;
+mod fuzz;
 mod packages;
 mod suite;
 mod tally;
@@ -24,8 +25,9 @@ Tasks of Margay's developers.
   cargo demo -- down                  take it down
   cargo verify [SUITE...]             install what is missing, build, then formatting, clippy and all tests
       --list                          name the suites
+  cargo fuzz-bgp TARGET SECONDS       let libFuzzer try the BGP decoders, or the whole speaker
 
-Both need root: they make network namespaces.";
+The first two need root: they make network namespaces.";
 
 fn main() -> ExitCode {
     let mut arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
@@ -41,6 +43,7 @@ fn main() -> ExitCode {
     let outcome = match task.to_str() {
         Some("demo") => demo::run(&arguments),
         Some("verify") => verify::run(&arguments),
+        Some("fuzz-bgp") => fuzz::run(&arguments),
         _ => {
             eprintln!("{USAGE}");
             return ExitCode::from(2);

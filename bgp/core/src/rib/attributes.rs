@@ -105,6 +105,7 @@ impl AttributesExt for Attributes {
         self.local_pref = None;
         self.originator_id = None;
         self.cluster_list = Vec::new();
+        self.as_path.strip_confederation();
         self.extended_communities.retain(|community| !community.is_non_transitive());
         if learned {
             self.med = None;

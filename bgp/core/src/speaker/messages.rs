@@ -9,7 +9,9 @@ use crate::fsm::FsmEvent;
 use crate::io::{ConnectionId, EventKind};
 use crate::session::Slot;
 use crate::view::FsmState;
-use crate::wire::{Cease, DecodeContext, MAX_MESSAGE, Message, Notification, Open, Update, decode, frame};
+use crate::wire::{
+    Cease, DecodeContext, HEADER_LEN, MAX_MESSAGE, Message, Notification, Open, Update, decode, frame,
+};
 
 impl Speaker {
     pub(super) fn received_bytes(&mut self, connection: ConnectionId, bytes: Bytes, now: Now) {
@@ -43,6 +45,9 @@ impl Speaker {
         known.messages_received += 1;
         let Some(machine) = known.connection(slot) else { return };
         let state = machine.state;
+        if let Some((event, what)) = unexpected(message, state) {
+            return self.drive(peer, slot, event, Cause::because(format!("unexpected {what}")), now);
+        }
         let context = machine.negotiated.as_ref().map_or_else(DecodeContext::default, |agreed| agreed.context(ibgp));
         match decode(message, &context) {
             Ok(Message::Open(open)) => self.received_open(peer, slot, &open, now),
@@ -135,5 +140,17 @@ impl Speaker {
             self.end_of_rib(peer, family);
         }
         self.check_limits(peer, now);
+    }
+}
+
+/// Finds a message that has no place in the state, whatever is in it: RFC 4271 section 8.2.2 answers it by a Finite State
+/// Machine Error, not by what else may be wrong with it.
+fn unexpected(message: &[u8], state: FsmState) -> Option<(FsmEvent, &'static str)> {
+    match (message.get(HEADER_LEN - 1)?, state) {
+        (1, FsmState::Established) => Some((FsmEvent::OpenReceived, "OPEN")),
+        (_, FsmState::Established) => None,
+        (2, _) => Some((FsmEvent::UpdateReceived, "UPDATE")),
+        (5, _) => Some((FsmEvent::UpdateReceived, "ROUTE-REFRESH")),
+        _ => None,
     }
 }

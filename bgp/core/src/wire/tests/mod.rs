@@ -5,10 +5,12 @@
 mod as4;
 mod golden;
 mod header;
+mod messages;
 mod open;
 mod packing;
 mod properties;
 mod rfc7606;
+mod rfc7606_matrix;
 mod rfc7606_table;
 mod update;
 
