@@ -1,7 +1,10 @@
+use std::collections::BTreeMap;
+
 use margay_bgp_core::{
-    ConfigError, Counters, Event, Input, PeerName, PeerView, RouteFilter, RouteView, Speaker, SpeakerConfig, StopKind,
+    ConfigError, Counters, Event, Input, PeerName, PeerView, RejectReason, RouteFilter, RouteView, Speaker,
+    SpeakerConfig, StopKind,
 };
-use margay_net::FromFelix;
+use margay_net::{Family, FromFelix};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use crate::listener::ListenerState;
@@ -79,6 +82,11 @@ impl SpeakerHandle {
     /// Returns the counts since start.
     pub async fn counters(&self) -> Result<Counters, SpeakerGone> {
         self.query(Speaker::counters).await
+    }
+
+    /// Returns how many paths of each peer are rejected, by family and reason.
+    pub async fn rejections(&self) -> Result<BTreeMap<(PeerName, Family, RejectReason), usize>, SpeakerGone> {
+        self.query(Speaker::rejections).await
     }
 
     /// Returns the events from here on. A receiver that falls more than 1,024 behind loses the oldest and is told.

@@ -65,7 +65,7 @@ enum Command {
     Get(resources::GetArgs),
     /// Shows this node at a glance.
     Status(OutputArgs),
-    /// Shows peers and routes of this node's speaker.
+    /// Shows peers and routes of this node's speaker, and why they are as they are.
     #[command(subcommand)]
     Bgp(bgp::BgpCommand),
     /// Shows and checks the cluster's addresses.

@@ -3,11 +3,13 @@
 mod actor;
 mod api;
 mod bgp_config;
+mod bgp_events;
 mod bgp_view;
 mod changes;
 mod cleanup;
 mod cluster;
 mod cni;
+mod metrics;
 mod node;
 mod options;
 mod register;
@@ -15,6 +17,7 @@ mod registration;
 mod restart;
 mod secret;
 mod shared;
+mod speaker_calls;
 mod status;
 mod tasks;
 

@@ -14,6 +14,7 @@ mod import;
 mod next_hops;
 mod prefixes;
 mod pump;
+mod rejections;
 mod settle;
 mod views;
 

@@ -7,7 +7,7 @@ use margay_net::Family;
 use super::Speaker;
 use crate::config::PeerName;
 use crate::session::Peer;
-use crate::view::{Counters, PeerView, PrefixCounts, RouteFilter, RouteView};
+use crate::view::{Counters, PeerView, PrefixCounts, RejectReason, RouteFilter, RouteView};
 
 impl Speaker {
     /// Returns all peers in the order of their names.
@@ -53,6 +53,14 @@ impl Speaker {
             fib_batches: own.fib_batches,
             ..routing
         }
+    }
+
+    /// Returns how many paths of each peer are rejected, by family and reason; none where there is none.
+    pub fn rejections(&self) -> BTreeMap<(PeerName, Family, RejectReason), usize> {
+        let all = self.routing.as_ref().map(|routing| routing.rejections()).unwrap_or_default();
+        let named =
+            |((peer, family, reason), count)| Some(((self.peers.get(peer)?.name.clone(), family, reason), count));
+        all.into_iter().filter_map(named).collect()
     }
 
     /// Returns the serial number of the last batch that felix has put into the kernel.
