@@ -120,13 +120,19 @@ pub(crate) struct ResetArgs {
 pub(crate) struct DrainArgs {
     #[command(flatten)]
     node: NodeArgs,
-    /// When the routes are withdrawn.
-    #[arg(long, value_name = "SPAN", default_value = "60s", value_parser = humantime::parse_duration)]
-    withdraw_after: Duration,
+    /// When the routes are withdrawn, 60s unless told otherwise; only where the daemon is asked. For a node of the
+    /// datastore BGPConfiguration's drainTime counts.
+    #[arg(long, value_name = "SPAN", value_parser = humantime::parse_duration)]
+    withdraw_after: Option<Duration>,
 }
 
+/// With a datastore (and no --socket) the Node resource says so, and it lasts until undrain; else the daemon is asked, and
+/// it lasts until undrain or the daemon's restart.
 #[derive(Debug, Args)]
 pub(crate) struct NodeArgs {
+    /// The node, by its name in the datastore; that of this machine's daemon where absent.
+    #[arg(long, env = "MARGAY_NODE")]
+    node: Option<String>,
     #[arg(short, long, value_enum, default_value_t = Format::Table)]
     output: Format,
 }
@@ -161,8 +167,8 @@ pub(crate) fn run(connection: &Connection, command: &BgpCommand) -> Result<(), F
             let request = BgpResetRequest { peer: args.peer.clone(), reason: args.reason.clone() };
             done(args.output, connection.daemon().post(path::BGP_RESET, &request)?)
         }
-        BgpCommand::Drain(args) => drain(connection, &args.node, Some(args.withdraw_after)),
-        BgpCommand::Undrain(args) => drain(connection, args, None),
+        BgpCommand::Drain(args) => drain(connection, &args.node, true, args.withdraw_after),
+        BgpCommand::Undrain(args) => drain(connection, args, false, None),
     }
 }
 
@@ -203,15 +209,24 @@ fn routes(connection: &Connection, args: &RoutesArgs) -> Result<(), Failure> {
     show(args.output, &view, || routes::render(&view, args.output))
 }
 
-/// Drains the node of this machine, or (None) ends that.
-fn drain(connection: &Connection, args: &NodeArgs, withdraw_after: Option<Duration>) -> Result<(), Failure> {
+/// Drains a node, or ends that.
+fn drain(connection: &Connection, args: &NodeArgs, drained: bool, after: Option<Duration>) -> Result<(), Failure> {
     let daemon = connection.daemon();
-    let answer = match withdraw_after {
-        Some(after) => {
-            let request = BgpDrainRequest { withdraw_after_seconds: Some(after.as_secs()) };
-            daemon.post(path::BGP_DRAIN, &request)?
+    if connection.socket.is_none() && connection.datastore.is_some() {
+        if after.is_some() {
+            let advice = "set BGPConfiguration's drainTime, or name the daemon's --socket";
+            return Err(Failure::Usage(format!("--withdraw-after is not a setting of a node: {advice}")));
         }
-        None => daemon.post(path::BGP_UNDRAIN, &BgpDrainRequest::default())?,
+        let node = match &args.node {
+            Some(node) => node.clone(),
+            None => daemon.get::<Status>(path::STATUS)?.node,
+        };
+        return done(args.output, BgpDone { done: crate::drain::set(connection, &node, drained)? });
+    }
+    let answer = if drained {
+        daemon.post(path::BGP_DRAIN, &BgpDrainRequest { withdraw_after_seconds: after.map(|after| after.as_secs()) })?
+    } else {
+        daemon.post(path::BGP_UNDRAIN, &BgpDrainRequest::default())?
     };
     done(args.output, answer)
 }

@@ -62,7 +62,7 @@ pub(crate) async fn serve_router(
 
 /// An error with the HTTP status that fits it.
 #[derive(Debug)]
-struct Failed(ApiError);
+pub(crate) struct Failed(ApiError);
 
 impl From<ApiError> for Failed {
     fn from(error: ApiError) -> Self {

@@ -18,6 +18,7 @@ mod restart;
 mod secret;
 mod shared;
 mod speaker_calls;
+mod standalone;
 mod status;
 mod tasks;
 
@@ -39,6 +40,8 @@ struct Cli {
 enum Command {
     /// Runs the node daemon.
     Node(Box<NodeOptions>),
+    /// Runs a speaker of its own, configured by a file: a route reflector, a router of a lab.
+    Bgp(standalone::SpeakerArgs),
     /// Lists or removes everything of Margay's in this machine's kernel.
     Cleanup(cleanup::CleanupOptions),
 }
@@ -48,6 +51,7 @@ fn main() -> ExitCode {
     options::start_logging();
     let result = match cli.command {
         Command::Node(options) => node::run(*options),
+        Command::Bgp(args) => standalone::run(args),
         Command::Cleanup(options) => cleanup::run(&options),
     };
     match result {

@@ -11,7 +11,9 @@ use axum::extract::{Query, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use margay_bgp_core::{Drain, PeerName, PeerView, RefreshDirection, RouteFilter, RouteView, SpeakerConfig};
+use margay_bgp_core::{
+    AdvertisementReason, Drain, PeerName, PeerView, RefreshDirection, RouteFilter, RouteView, SpeakerConfig,
+};
 use margay_bgp_speaker::{SpeakerGone, SpeakerHandle};
 use margay_local_api::{
     ApiError, BgpDirection, BgpDone, BgpDrainRequest, BgpEvents, BgpNeighbor, BgpPeers, BgpRefreshRequest,
@@ -38,6 +40,11 @@ pub(crate) trait BgpHost: Debug + Send + Sync {
 
     /// Drains whatever the configuration says, or (None) leaves it to the configuration again.
     fn set_drain(&self, drain: Option<Drain>) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send + '_>>;
+
+    /// How the operator's configuration names a rule of a peer's export policy, where it has a name.
+    fn export_rule(&self, _peer: &PeerName, _rule: usize) -> Option<String> {
+        None
+    }
 }
 
 /// What the handlers need; cheap to clone.
@@ -260,7 +267,15 @@ async fn routes(State(api): State<BgpApi>, query: Asked<RoutesQuery>) -> Answer<
 async fn why(State(api): State<BgpApi>, query: Asked<PrefixQuery>) -> Answer<BgpWhy> {
     let PrefixQuery { prefix } = asked(query)?;
     work("the explanation", async move {
-        let view = speaker_calls::why(&api.speaker, prefix).await.map_err(stopping)?;
+        let mut view = speaker_calls::why(&api.speaker, prefix).await.map_err(stopping)?;
+        for told in &mut view.advertisements {
+            if let AdvertisementReason::Advertised { rule: Some(rule) }
+            | AdvertisementReason::Policy { rule: Some(rule) } = told.reason
+                && let Some(name) = api.host.export_rule(&told.peer, rule)
+            {
+                told.words.push_str(&format!(" ({name})"));
+            }
+        }
         Ok(bgp_view::why(prefix, &view, SystemTime::now()))
     })
     .await
