@@ -3,11 +3,13 @@
 mod actor;
 mod api;
 mod bgp_config;
+mod bgp_events;
 mod bgp_view;
 mod changes;
 mod cleanup;
 mod cluster;
 mod cni;
+mod metrics;
 mod node;
 mod options;
 mod register;
@@ -15,6 +17,8 @@ mod registration;
 mod restart;
 mod secret;
 mod shared;
+mod speaker_calls;
+mod standalone;
 mod status;
 mod tasks;
 
@@ -36,6 +40,8 @@ struct Cli {
 enum Command {
     /// Runs the node daemon.
     Node(Box<NodeOptions>),
+    /// Runs a speaker of its own, configured by a file: a route reflector, a router of a lab.
+    Bgp(standalone::SpeakerArgs),
     /// Lists or removes everything of Margay's in this machine's kernel.
     Cleanup(cleanup::CleanupOptions),
 }
@@ -45,6 +51,7 @@ fn main() -> ExitCode {
     options::start_logging();
     let result = match cli.command {
         Command::Node(options) => node::run(*options),
+        Command::Bgp(args) => standalone::run(args),
         Command::Cleanup(options) => cleanup::run(&options),
     };
     match result {
