@@ -219,7 +219,7 @@ fn drain(connection: &Connection, args: &NodeArgs, drained: bool, after: Option<
         }
         let node = match &args.node {
             Some(node) => node.clone(),
-            None => daemon.get::<Status>(path::STATUS)?.node,
+            None => daemon.get::<margay_local_api::Status>(path::STATUS)?.node,
         };
         return done(args.output, BgpDone { done: crate::drain::set(connection, &node, drained)? });
     }

@@ -109,7 +109,6 @@ pub(crate) const METRICS: [Metric; 38] = [
 #[derive(Debug)]
 pub(crate) struct Snapshot {
     pub(crate) peers: Vec<PeerView>,
-    pub(crate) rejections: BTreeMap<(PeerName, Family, RejectReason), usize>,
     pub(crate) counters: Counters,
     pub(crate) events: EventCounts,
     pub(crate) config: Option<Arc<SpeakerConfig>>,
@@ -226,9 +225,7 @@ impl Samples {
         }
         for (family, counts) in &view.counts {
             self.prefixes(&label, &family.to_string(), counts);
-        }
-        for ((name, family, reason), count) in &snapshot.rejections {
-            if *name == view.name {
+            for (reason, count) in &counts.rejected_by {
                 let labels = [label.as_str(), &family.to_string(), &snake(&format!("{reason:?}"))];
                 self.add("margay_bgp_peer_prefixes_rejected", &labels, *count as f64);
             }

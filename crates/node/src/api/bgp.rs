@@ -195,7 +195,6 @@ impl BgpApi {
     pub(crate) async fn metrics(&self) -> Result<String, ApiError> {
         let snapshot = Snapshot {
             peers: self.speaker.peers().await.map_err(stopping)?,
-            rejections: self.speaker.rejections().await.map_err(stopping)?,
             counters: self.speaker.counters().await.map_err(stopping)?,
             events: self.events.counts(),
             config: self.host.config(),
