@@ -21,6 +21,7 @@ use crate::status::Viewer;
 mod socket;
 
 pub(crate) use socket::bind;
+pub(crate) use socket::take;
 
 /// What the handlers need.
 #[derive(Debug, Clone)]

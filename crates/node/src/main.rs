@@ -2,6 +2,7 @@
 
 mod actor;
 mod api;
+mod bfd;
 mod bgp_config;
 mod bgp_view;
 mod changes;
@@ -36,6 +37,8 @@ struct Cli {
 enum Command {
     /// Runs the node daemon.
     Node(Box<NodeOptions>),
+    /// Runs BFD for the node daemon, as a process that outlives it.
+    Bfd(bfd::BfdOptions),
     /// Lists or removes everything of Margay's in this machine's kernel.
     Cleanup(cleanup::CleanupOptions),
 }
@@ -45,6 +48,7 @@ fn main() -> ExitCode {
     options::start_logging();
     let result = match cli.command {
         Command::Node(options) => node::run(*options),
+        Command::Bfd(options) => bfd::run(&options),
         Command::Cleanup(options) => cleanup::run(&options),
     };
     match result {
