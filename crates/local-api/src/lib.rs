@@ -3,12 +3,17 @@
 //! HTTP/1.1 with JSON bodies under `/v1/`, so that `curl --unix-socket` works as well. Only root may connect. An error
 //! answers with a status of 400 and above and an [`ApiError`] as its body.
 
+mod bfd;
 mod bgp;
 mod client;
 mod cni;
 mod policy;
 mod status;
 
+pub use bfd::{
+    BFD_SOCKET, BFD_VERSION, BfdDiagnostic, BfdLateness, BfdMessage, BfdProcessStatus, BfdRefusal, BfdRequest,
+    BfdSessionConfig, BfdSessionState, BfdSessionStatus,
+};
 pub use bgp::{
     BgpAdvertisement, BgpDirection, BgpDone, BgpDrainRequest, BgpEvent, BgpEvents, BgpFamily, BgpNeighbor, BgpPathView,
     BgpPeerView, BgpPeers, BgpRefreshRequest, BgpResetRequest, BgpRouteView, BgpRoutes, BgpWait, BgpWhy,

@@ -22,6 +22,7 @@ mod stream;
 
 pub(crate) use bgp::{BgpApi, BgpHost, metrics_router, router as bgp_router};
 pub(crate) use socket::bind;
+pub(crate) use socket::take;
 
 /// What the handlers need.
 #[derive(Debug, Clone)]

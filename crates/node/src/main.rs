@@ -2,6 +2,7 @@
 
 mod actor;
 mod api;
+mod bfd;
 mod bgp_config;
 mod bgp_events;
 mod bgp_view;
@@ -42,6 +43,8 @@ enum Command {
     Node(Box<NodeOptions>),
     /// Runs a speaker of its own, configured by a file: a route reflector, a router of a lab.
     Bgp(standalone::SpeakerArgs),
+    /// Runs BFD for the node daemon, as a process that outlives it.
+    Bfd(bfd::BfdOptions),
     /// Lists or removes everything of Margay's in this machine's kernel.
     Cleanup(cleanup::CleanupOptions),
 }
@@ -52,6 +55,7 @@ fn main() -> ExitCode {
     let result = match cli.command {
         Command::Node(options) => node::run(*options),
         Command::Bgp(args) => standalone::run(args),
+        Command::Bfd(options) => bfd::run(&options),
         Command::Cleanup(options) => cleanup::run(&options),
     };
     match result {
