@@ -1,9 +1,15 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
 use margay_bgp_core::{
-    ConfigError, Counters, Event, Input, PeerName, PeerView, RouteFilter, RouteView, Speaker, SpeakerConfig, StopKind,
+    BfdSession, BfdState, ConfigError, Counters, Event, Input, Ownership, PeerName, PeerView, RefreshDirection,
+    ResolvedNextHop, RouteFilter, RouteView, Speaker, SpeakerConfig, StopKind, WaitView,
 };
 use margay_net::FromFelix;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
+use crate::events::{EventLog, RecordedEvent};
 use crate::listener::ListenerState;
 
 /// The speaker's task has ended: it was stopped.
@@ -37,6 +43,9 @@ pub struct SpeakerHandle {
     pub(crate) requests: mpsc::Sender<Request>,
     pub(crate) events: broadcast::WeakSender<Event>,
     pub(crate) listener: watch::Receiver<ListenerState>,
+    pub(crate) log: EventLog,
+    pub(crate) bfd_sessions: watch::Receiver<BTreeMap<PeerName, BfdSession>>,
+    pub(crate) tracked_next_hops: watch::Receiver<BTreeSet<IpAddr>>,
 }
 
 impl SpeakerHandle {
@@ -56,7 +65,45 @@ impl SpeakerHandle {
         self.input(Input::Reset { peer, reason }).await
     }
 
-    /// Returns the configured peers by name.
+    /// Asks a peer for its routes again, or sends it ours again (RFC 2918). What can't be done is said by an event.
+    pub async fn refresh(&self, peer: PeerName, direction: RefreshDirection) -> Result<(), SpeakerGone> {
+        self.input(Input::Refresh { peer, direction }).await
+    }
+
+    /// Tells the state of a BFD session of [`SpeakerHandle::bfd_sessions`], with the reason in words.
+    ///
+    /// A session that is made anew must be told as [`BfdState::AdminDown`] in between, since one that goes from Up to
+    /// Down takes the BGP session with it.
+    pub async fn bfd(&self, peer: PeerName, state: BfdState, reason: String) -> Result<(), SpeakerGone> {
+        self.input(Input::Bfd { peer, state, reason }).await
+    }
+
+    /// Tells how a next hop of [`SpeakerHandle::tracked_next_hops`] is reached; `None`: it isn't.
+    pub async fn next_hop(&self, address: IpAddr, resolved: Option<ResolvedNextHop>) -> Result<(), SpeakerGone> {
+        self.input(Input::NextHop { address, resolved }).await
+    }
+
+    /// Replaces the table of who owns what.
+    pub async fn ownership(&self, ownership: Arc<Ownership>) -> Result<(), SpeakerGone> {
+        self.input(Input::Ownership(ownership)).await
+    }
+
+    /// Returns the BFD sessions that are wanted, and their changes.
+    pub fn bfd_sessions(&self) -> watch::Receiver<BTreeMap<PeerName, BfdSession>> {
+        self.bfd_sessions.clone()
+    }
+
+    /// Returns the next hops whose ways are to be told, and their changes.
+    pub fn tracked_next_hops(&self) -> watch::Receiver<BTreeSet<IpAddr>> {
+        self.tracked_next_hops.clone()
+    }
+
+    /// Returns what holds the table itself up; what the sessions wait for is in [`PeerView::waits`].
+    pub async fn waits(&self) -> Result<Vec<WaitView>, SpeakerGone> {
+        self.query(Speaker::waits).await
+    }
+
+    /// Returns the peers by name, those made from listen ranges included.
     pub async fn peers(&self) -> Result<Vec<PeerView>, SpeakerGone> {
         self.query(Speaker::peers).await
     }
@@ -84,6 +131,11 @@ impl SpeakerHandle {
     /// Returns the events from here on. A receiver that falls more than 1,024 behind loses the oldest and is told.
     pub fn events(&self) -> Result<broadcast::Receiver<Event>, SpeakerGone> {
         self.events.upgrade().map(|events| events.subscribe()).ok_or(SpeakerGone)
+    }
+
+    /// Returns the last 1,024 events, the oldest first, also of a speaker that has stopped.
+    pub fn recent_events(&self) -> Vec<RecordedEvent> {
+        self.log.recent()
     }
 
     /// Returns whether the speaker listens, and where not, why.

@@ -1,10 +1,12 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::task::Poll;
 use std::time::{Duration, SystemTime};
 
 use margay_bgp_core::{ListenPeer, Secret};
+use margay_net::Cidr;
 use serde::Serialize;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
@@ -23,6 +25,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub(crate) struct ListenPlan {
     /// 0: don't listen.
     pub(crate) port: u16,
+    /// Empty: the wildcard address of each family.
+    pub(crate) addresses: BTreeSet<IpAddr>,
     pub(crate) peers: Vec<ListenPeer>,
 }
 
@@ -37,7 +41,8 @@ pub(crate) struct Accepted {
 /// Whether the speaker can be connected to. Sessions that it opens itself don't depend on it.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct ListenerState {
-    /// One socket per family; none before the first configuration and where the listen port is 0.
+    /// One socket per configured address, or per family where there is none; none before the first configuration and
+    /// where the listen port is 0.
     pub sockets: Vec<ListenSocketState>,
 }
 
@@ -85,17 +90,18 @@ pub(crate) async fn run(
     accepted: mpsc::Sender<Accepted>,
     state: watch::Sender<ListenerState>,
 ) {
-    let [mut v6, mut v4] = [None, None];
+    let mut slots: BTreeMap<SocketAddr, Slot> = BTreeMap::new();
     loop {
         let wanted = plan.borrow_and_update().clone();
-        let [address6, address4] = socket::wildcards(wanted.port);
-        for (slot, address) in [(&mut v6, address6), (&mut v4, address4)] {
-            update(slot, address, &wanted);
+        let addresses = wanted.addresses();
+        slots.retain(|address, _| addresses.contains(address));
+        for address in addresses {
+            update(&mut slots, address, &wanted);
         }
-        let sockets = [&v6, &v4].into_iter().flatten().map(Slot::state).collect();
+        let sockets = slots.iter().map(|(&address, slot)| slot.state(address)).collect();
         state.send_replace(ListenerState { sockets });
 
-        let retry = [&v6, &v4].into_iter().flatten().filter_map(Slot::retry_at).min();
+        let retry = slots.values().filter_map(Slot::retry_at).min();
         loop {
             let incoming = tokio::select! {
                 changed = plan.changed() => match changed {
@@ -103,8 +109,7 @@ pub(crate) async fn run(
                     Err(_) => return,
                 },
                 () = sleep_until(retry) => break,
-                incoming = accept(&mut v6) => incoming,
-                incoming = accept(&mut v4) => incoming,
+                incoming = accept(&mut slots) => incoming,
             };
             if let Some(incoming) = incoming.and_then(|(stream, remote)| prepare(stream, remote, &wanted))
                 && accepted.send(incoming).await.is_err()
@@ -115,17 +120,33 @@ pub(crate) async fn run(
     }
 }
 
+impl ListenPlan {
+    fn addresses(&self) -> BTreeSet<SocketAddr> {
+        match (self.port, self.addresses.is_empty()) {
+            (0, _) => BTreeSet::new(),
+            (port, true) => socket::wildcards(port).into(),
+            (port, false) => self.addresses.iter().map(|&address| (address, port).into()).collect(),
+        }
+    }
+
+    /// Finds the peer, or else the longest range, that an address belongs to.
+    fn peer(&self, remote: IpAddr) -> Option<&ListenPeer> {
+        let remote = remote.to_canonical();
+        let candidates = self.peers.iter().filter(|peer| peer.remote.contains(remote));
+        candidates.max_by_key(|peer| peer.remote.len())
+    }
+}
+
 /// A wanted socket.
 #[derive(Debug)]
 struct Slot {
-    address: SocketAddr,
     socket: Result<Socket, Failure>,
 }
 
 #[derive(Debug)]
 struct Socket {
     listener: TcpListener,
-    keys: BTreeMap<IpAddr, Secret>,
+    keys: BTreeMap<Cidr, Secret>,
     accept_fails: bool,
 }
 
@@ -137,12 +158,12 @@ struct Failure {
 }
 
 impl Slot {
-    fn state(&self) -> ListenSocketState {
+    fn state(&self, address: SocketAddr) -> ListenSocketState {
         let status = match &self.socket {
             Ok(_) => ListenStatus::Listening,
             Err(failure) => ListenStatus::Failed { reason: failure.reason.clone(), retry_at: failure.retry_at_wall },
         };
-        ListenSocketState { address: self.address, status }
+        ListenSocketState { address, status }
     }
 
     fn retry_at(&self) -> Option<Instant> {
@@ -150,24 +171,18 @@ impl Slot {
     }
 }
 
-/// Opens, retries or closes the socket as needed, and brings its keys up to date.
-fn update(slot: &mut Option<Slot>, address: SocketAddr, plan: &ListenPlan) {
-    if slot.as_ref().is_some_and(|slot| slot.address != address) {
-        *slot = None;
-    }
-    if plan.port == 0 {
-        return;
-    }
-    let failed_before = match slot {
-        Some(Slot { socket: Ok(_), .. }) => None,
-        Some(Slot { socket: Err(failure), .. }) if failure.retry_at > Instant::now() => return,
-        Some(Slot { socket: Err(failure), .. }) => Some(Some(failure.reason.clone())),
+/// Opens or retries the socket as needed, and brings its keys up to date.
+fn update(slots: &mut BTreeMap<SocketAddr, Slot>, address: SocketAddr, plan: &ListenPlan) {
+    let failed_before = match slots.get(&address) {
+        Some(Slot { socket: Ok(_) }) => None,
+        Some(Slot { socket: Err(failure) }) if failure.retry_at > Instant::now() => return,
+        Some(Slot { socket: Err(failure) }) => Some(Some(failure.reason.clone())),
         None => Some(None),
     };
     if let Some(failed_before) = failed_before {
-        *slot = Some(Slot { address, socket: open(address, failed_before.as_deref()) });
+        slots.insert(address, Slot { socket: open(address, failed_before.as_deref()) });
     }
-    if let Some(Slot { socket: Ok(socket), .. }) = slot {
+    if let Some(Slot { socket: Ok(socket) }) = slots.get_mut(&address) {
         update_keys(socket, address, plan);
     }
 }
@@ -181,6 +196,7 @@ fn open(address: SocketAddr, failed_before: Option<&str>) -> Result<Socket, Fail
         Err(error) => {
             let reason = match error.kind() {
                 io::ErrorKind::AddrInUse => format!("port {} is taken by another process", address.port()),
+                io::ErrorKind::AddrNotAvailable => format!("{} is no address of this node", address.ip()),
                 _ => error.to_string(),
             };
             if failed_before != Some(reason.as_str()) {
@@ -192,13 +208,13 @@ fn open(address: SocketAddr, failed_before: Option<&str>) -> Result<Socket, Fail
 }
 
 fn update_keys(socket: &mut Socket, address: SocketAddr, plan: &ListenPlan) {
-    let wanted: BTreeMap<IpAddr, &Secret> = plan
+    let wanted: BTreeMap<Cidr, &Secret> = plan
         .peers
         .iter()
-        .filter(|peer| peer.remote.is_host() && peer.remote.addr().is_ipv6() == address.is_ipv6())
-        .filter_map(|peer| Some((peer.remote.addr(), peer.password.as_ref()?)))
+        .filter(|peer| peer.remote.addr().is_ipv6() == address.is_ipv6())
+        .filter_map(|peer| Some((peer.remote, peer.password.as_ref()?)))
         .collect();
-    let gone: Vec<IpAddr> = socket.keys.keys().filter(|peer| !wanted.contains_key(peer)).copied().collect();
+    let gone: Vec<Cidr> = socket.keys.keys().filter(|peer| !wanted.contains_key(peer)).copied().collect();
     for peer in gone {
         if let Err(error) = socket::set_listen_password(&socket.listener, peer, None) {
             warn!(remote = %peer, %error, "can't remove the TCP-MD5 key");
@@ -219,9 +235,20 @@ fn update_keys(socket: &mut Socket, address: SocketAddr, plan: &ListenPlan) {
 }
 
 /// Accepts a connection; cancel safe. `None`: one was lost on its way.
-async fn accept(slot: &mut Option<Slot>) -> Option<(TcpStream, SocketAddr)> {
-    let Some(Slot { socket: Ok(socket), address }) = slot else { return std::future::pending().await };
-    match socket.listener.accept().await {
+async fn accept(slots: &mut BTreeMap<SocketAddr, Slot>) -> Option<(TcpStream, SocketAddr)> {
+    let (address, accepted) = std::future::poll_fn(|context| {
+        let ready = slots.iter().find_map(|(&address, slot)| {
+            let listener = &slot.socket.as_ref().ok()?.listener;
+            match listener.poll_accept(context) {
+                Poll::Ready(accepted) => Some((address, accepted)),
+                Poll::Pending => None,
+            }
+        });
+        ready.map_or(Poll::Pending, Poll::Ready)
+    })
+    .await;
+    let Some(Slot { socket: Ok(socket) }) = slots.get_mut(&address) else { return None };
+    match accepted {
         Ok(incoming) => {
             socket.accept_fails = false;
             Some(incoming)
@@ -238,8 +265,7 @@ async fn accept(slot: &mut Option<Slot>) -> Option<(TcpStream, SocketAddr)> {
 }
 
 fn prepare(stream: TcpStream, remote: SocketAddr, plan: &ListenPlan) -> Option<Accepted> {
-    let peer = plan.peers.iter().find(|peer| peer.remote.contains(remote.ip()));
-    let prepared = socket::prepare_accepted(&stream, peer).and_then(|()| stream.local_addr());
+    let prepared = socket::prepare_accepted(&stream, plan.peer(remote.ip())).and_then(|()| stream.local_addr());
     match prepared {
         Ok(local) => Some(Accepted { stream, local, remote }),
         Err(error) => {
