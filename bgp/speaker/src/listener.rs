@@ -281,3 +281,134 @@ async fn sleep_until(deadline: Option<Instant>) {
         None => std::future::pending().await,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::net::Ipv4Addr;
+
+    use tokio::io::AsyncReadExt;
+    use tokio::net::TcpSocket;
+    use tokio::task::JoinHandle;
+
+    use super::*;
+    use crate::socket::Dial;
+
+    struct Bench {
+        plan: watch::Sender<ListenPlan>,
+        accepted: mpsc::Receiver<Accepted>,
+        state: watch::Receiver<ListenerState>,
+        task: JoinHandle<()>,
+        port: u16,
+    }
+
+    impl Bench {
+        /// Listens on these hosts of 127.0.0.0/8 for these peers.
+        async fn new(hosts: &[u8], peers: Vec<ListenPeer>) -> Bench {
+            let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+            let addresses = hosts.iter().map(|&host| IpAddr::from([127, 0, 0, host])).collect();
+            let (plan, plan_rx) = watch::channel(ListenPlan { port, addresses, peers });
+            let (accepted, accepted_rx) = mpsc::channel(8);
+            let (state, state_rx) = watch::channel(ListenerState::default());
+            let task = tokio::spawn(run(plan_rx, accepted, state));
+            let mut bench = Bench { plan, accepted: accepted_rx, state: state_rx, task, port };
+            bench.state.wait_for(|state| !state.sockets.is_empty()).await.unwrap();
+            bench
+        }
+
+        /// Connects from one host to another; the error is that of the attempt.
+        async fn dial(&self, from: u8, to: u8, password: Option<&str>) -> Result<TcpStream, String> {
+            let dial = Dial {
+                remote: (Ipv4Addr::new(127, 0, 0, to), self.port).into(),
+                source: Some(Ipv4Addr::new(127, 0, 0, from).into()),
+                interface: None,
+                ttl: None,
+                min_ttl: None,
+                password: password.map(Secret::new),
+            };
+            // A segment with a wrong key is dropped and never answered.
+            match tokio::time::timeout(Duration::from_millis(1500), socket::connect(dial)).await {
+                Ok(connected) => connected,
+                Err(_) => Err("no answer".to_owned()),
+            }
+        }
+    }
+
+    fn peer(remote: &str, password: Option<&str>, min_ttl: Option<u8>) -> ListenPeer {
+        ListenPeer { remote: remote.parse().unwrap(), password: password.map(Secret::new), ttl: Some(77), min_ttl }
+    }
+
+    #[tokio::test]
+    async fn only_the_chosen_addresses_are_listened_on_and_the_choice_changes_live() {
+        let mut bench = Bench::new(&[2, 3], vec![]).await;
+        let _kept = bench.dial(9, 3, None).await.unwrap();
+        let accepted = bench.accepted.recv().await.unwrap();
+        assert_eq!(accepted.local.ip(), IpAddr::from([127, 0, 0, 3]));
+        assert!(bench.dial(9, 4, None).await.unwrap_err().contains("refused"));
+
+        bench
+            .plan
+            .send_modify(|plan| plan.addresses = [IpAddr::from([127, 0, 0, 4]), "192.0.2.1".parse().unwrap()].into());
+        let state = bench
+            .state
+            .wait_for(|state| state.sockets.iter().any(|socket| socket.address.ip() == IpAddr::from([127, 0, 0, 4])))
+            .await;
+        let failed =
+            state.unwrap().sockets.iter().map(ToString::to_string).find(|words| words.contains("not listening"));
+        assert!(failed.unwrap().contains("192.0.2.1 is no address of this node"));
+        let _other = bench.dial(9, 4, None).await.unwrap();
+        assert!(bench.dial(9, 3, None).await.is_err());
+        bench.task.abort();
+    }
+
+    #[tokio::test]
+    async fn a_range_has_its_key_and_a_longer_prefix_in_it_another() {
+        let peers = vec![peer("127.0.0.0/26", Some("range"), None), peer("127.0.0.7/32", Some("host"), None)];
+        let mut bench = Bench::new(&[200], peers).await;
+        for (from, password, connects) in [
+            (5, Some("range"), true),
+            (5, None, false),
+            (5, Some("host"), false),
+            (7, Some("host"), true),
+            (7, Some("range"), false),
+            (100, None, true),
+        ] {
+            let connected = bench.dial(from, 200, password).await;
+            assert_eq!(connected.is_ok(), connects, "from {from} with {password:?}: {connected:?}");
+        }
+        // A changed key is the one in force.
+        bench.plan.send_modify(|plan| plan.peers[0].password = Some(Secret::new("new")));
+        let changed = tokio::time::timeout(Duration::from_secs(10), async {
+            while bench.dial(5, 200, Some("new")).await.is_err() {}
+        });
+        changed.await.unwrap();
+        let from = |accepted: Option<Accepted>| accepted.unwrap().remote.ip();
+        assert_eq!(from(bench.accepted.recv().await), IpAddr::from([127, 0, 0, 5]));
+        bench.task.abort();
+    }
+
+    #[tokio::test]
+    async fn an_accepted_connection_gets_the_ttl_of_the_longest_prefix() {
+        let mut narrow = peer("127.0.0.8/29", None, Some(254));
+        narrow.ttl = Some(255);
+        let mut bench = Bench::new(&[200], vec![peer("127.0.0.0/8", None, None), narrow]).await;
+        for (from, ttl) in [(9, 255), (99, 77)] {
+            let _dialled = bench.dial(from, 200, None).await.unwrap();
+            let accepted = bench.accepted.recv().await.unwrap();
+            assert_eq!(accepted.stream.ttl().unwrap(), ttl);
+        }
+        // GTSM: packets that arrive with a lower TTL are dropped.
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.10:0".parse().unwrap()).unwrap();
+        let far = socket.connect((Ipv4Addr::new(127, 0, 0, 200), bench.port).into()).await.unwrap();
+        far.set_ttl(64).unwrap();
+        let mut near = bench.accepted.recv().await.unwrap().stream;
+        far.try_write(b"dropped").unwrap();
+        let read = tokio::time::timeout(Duration::from_millis(300), near.read_u8()).await;
+        assert!(read.is_err(), "nothing arrives");
+        far.set_ttl(255).unwrap();
+        tokio::time::timeout(Duration::from_secs(10), near.read_u8()).await.unwrap().unwrap();
+        bench.task.abort();
+    }
+}
