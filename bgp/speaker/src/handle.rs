@@ -168,3 +168,48 @@ impl SpeakerHandle {
         answered.await.map_err(|_| SpeakerGone)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use margay_bgp_core::{BfdConfig, EventKind, PeerConfig};
+    use margay_net::Asn;
+
+    use super::*;
+    use crate::{SpeakerOptions, spawn};
+
+    #[tokio::test]
+    async fn bfd_sessions_states_and_events_go_through_the_handle() {
+        let (fib, _batches) = mpsc::channel(8);
+        let (handle, task) = spawn(SpeakerOptions { restarting: false, seed: 1 }, fib);
+        let mut sessions = handle.bfd_sessions();
+        assert!(sessions.borrow_and_update().is_empty());
+        let name = PeerName::from("tor");
+        let mut config = SpeakerConfig::new(Asn(65001), [10, 0, 0, 1].into());
+        config.listen_port = 0;
+        let mut peer = PeerConfig::new("192.0.2.2".parse().unwrap(), Asn(65002));
+        peer.passive = true;
+        peer.bfd = Some(BfdConfig::default());
+        config.peers.insert(name.clone(), peer);
+        handle.configure(config).await.unwrap();
+        sessions.changed().await.unwrap();
+        assert_eq!(sessions.borrow_and_update()[&name].remote.to_string(), "192.0.2.2");
+
+        handle.bfd(name.clone(), BfdState::Up, "no diagnostic".to_owned()).await.unwrap();
+        handle.refresh(name.clone(), RefreshDirection::In).await.unwrap();
+        handle.ownership(Arc::default()).await.unwrap();
+        handle.next_hop("10.9.9.9".parse().unwrap(), None).await.unwrap();
+        let view = handle.peers().await.unwrap().remove(0);
+        assert_eq!(view.bfd.unwrap().state, Some(BfdState::Up));
+        assert_eq!(handle.waits().await.unwrap()[0].what, "deferred: waiting for a session with tor");
+        assert!(handle.tracked_next_hops().borrow().is_empty());
+
+        handle.stop(StopKind::Restart).await;
+        task.await.unwrap();
+        let events: Vec<EventKind> = handle.recent_events().into_iter().map(|recorded| recorded.event.kind).collect();
+        let bfd = EventKind::BfdChanged { to: BfdState::Up, reason: "no diagnostic".to_owned() };
+        let refresh = EventKind::RefreshImpossible("the session is Active, not Established".to_owned());
+        assert!(events.contains(&bfd) && events.contains(&refresh), "{events:?}");
+    }
+}
