@@ -94,6 +94,7 @@ impl Speaker {
         let cause = Cause::hard(Notification::cease(Cease::PeerDeconfigured), "removed from the configuration");
         self.shut(index, &cause, now);
         self.unschedule(index);
+        self.bfd_changed = true;
         self.names.remove(name);
         self.peers.remove(index);
         if let Some(routing) = &mut self.routing {
@@ -134,6 +135,7 @@ impl Speaker {
     fn change_live(&mut self, index: usize, config: PeerConfig, now: Now) {
         let known = &mut self.peers[index];
         let limits_changed = known.config.max_prefixes != config.max_prefixes;
+        let drain_changed = known.config.graceful_shutdown != config.graceful_shutdown;
         known.config = config.clone();
         if let Some(agreed) = &mut known.primary.negotiated {
             agreed.keepalive = crate::session::keepalive(agreed.hold_time, config.keepalive);
@@ -151,6 +153,10 @@ impl Speaker {
         if !config.passive && known.hold.is_none() && known.primary.state == FsmState::Active {
             let cause = Cause::because("configuration changed");
             self.drive(index, Slot::Primary, FsmEvent::ConnectRetryExpired, cause, now);
+        }
+        if drain_changed {
+            let words = if config.graceful_shutdown { "routes are announced with GRACEFUL_SHUTDOWN" } else { "ended" };
+            self.event(Some(index), EventKind::Drain(words.to_owned()));
         }
         let drain = self.drain_stage(&config);
         if let Some(routing) = &mut self.routing {

@@ -73,7 +73,20 @@ impl Speaker {
                 let cause = Cause { flush, ..Cause::because(format!("received NOTIFICATION: {words}")) };
                 self.drive(peer, slot, FsmEvent::NotificationReceived, cause, now);
             }
-            Err(notification) => self.message_error(peer, slot, notification, now),
+            Err(notification) => match (notification.code, state) {
+                // RFC 4271 section 8.2.2: where the message itself is out of place, its errors are of no interest.
+                (Notification::OPEN_MESSAGE_ERROR, FsmState::Established) => {
+                    self.drive(peer, slot, FsmEvent::OpenReceived, Cause::because("unexpected OPEN"), now);
+                }
+                (
+                    Notification::UPDATE_MESSAGE_ERROR | Notification::ROUTE_REFRESH_MESSAGE_ERROR,
+                    FsmState::OpenSent | FsmState::OpenConfirm,
+                ) => {
+                    let cause = Cause::because("unexpected UPDATE or ROUTE-REFRESH");
+                    self.drive(peer, slot, FsmEvent::UpdateReceived, cause, now);
+                }
+                _ => self.message_error(peer, slot, notification, now),
+            },
         }
     }
 

@@ -32,6 +32,8 @@ pub(super) enum Selection {
 const ABSENT: Duration = Duration::from_secs(20);
 /// After so many failed attempts to connect a peer isn't awaited either.
 const FAILED_ATTEMPTS: usize = 4;
+/// Most peers that an event names.
+const NAMED: usize = 5;
 
 impl Selection {
     pub(super) fn begin(now: Instant, deferral: Duration) -> Selection {
@@ -180,7 +182,12 @@ impl Speaker {
             let absent: Vec<&str> = absent.map(|peer| peer.name.as_str()).collect();
             match &absent[..] {
                 [] => "all peers sent their routes".to_owned(),
-                absent => format!("all peers that are there sent their routes; not there: {}", absent.join(", ")),
+                absent => {
+                    let more = absent.len().saturating_sub(NAMED);
+                    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+                    let named = absent[..absent.len().min(NAMED)].join(", ");
+                    format!("all peers that are there sent their routes; not there: {named}{more}")
+                }
             }
         } else if late {
             "the deferral time passed".to_owned()

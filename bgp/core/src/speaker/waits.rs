@@ -52,7 +52,8 @@ impl Speaker {
         waits.extend(self.deferral(peer));
         if let Some(deadline) = known.primary.deadline(Timer::SendHold) {
             let unsent = self.routing.as_ref().map_or(0, |routing| routing.unsent(peer));
-            let what = format!("the peer takes what is sent ({unsent} bytes); the session ends if it doesn't");
+            let unsent = if unsent > 0 { format!(" ({unsent} bytes of updates)") } else { String::new() };
+            let what = format!("the peer takes what is sent{unsent}; the session ends if it doesn't");
             waits.push(self.wait(what, Some(deadline)));
         }
         waits

@@ -260,6 +260,6 @@ fn nlri(prefix: Cidr) -> Vec<u8> {
     [&[prefix.len()][..], &addr.octets()[..octets]].concat()
 }
 
-fn message(kind: u8, body: &[u8]) -> Bytes {
+pub(crate) fn message(kind: u8, body: &[u8]) -> Bytes {
     [&[0xff; 16][..], &(19 + body.len() as u16).to_be_bytes(), &[kind], body].concat().into()
 }

@@ -73,5 +73,7 @@ fn one_session_alone_is_drained_and_stays_up() {
     let view = net.nodes[0].speaker.peers().remove(0);
     assert!(view.draining);
     assert_eq!(view.established_count, 1);
+    let said = "drain: routes are announced with GRACEFUL_SHUTDOWN".to_owned();
+    assert!(net.events_of(0, 1).contains(&said));
     assert_eq!(net.nodes[1].fib.len(), 1);
 }

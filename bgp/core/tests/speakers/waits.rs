@@ -139,3 +139,23 @@ fn the_last_error_and_the_words_of_the_peers_operator_stay_to_be_seen() {
     assert_eq!(client.peer().shutdown_message, None);
     assert!(client.peer().last_error.is_some(), "why it last wasn't up");
 }
+
+#[test]
+fn families_that_do_not_meet_are_named_on_both_sides() {
+    let mut net = Network::new();
+    let (a, b) = (net.node(65001), net.node(65002));
+    net.join(a, b);
+    let peer = net.nodes[a].config.peers.values_mut().next().unwrap();
+    peer.families = [margay_net::Family::V6].into();
+    net.configure_all();
+    net.run(seconds(5));
+    let error = |node: usize| net.nodes[node].speaker.peers()[0].last_error.clone().unwrap();
+    let words = [
+        "no address family in common: we offer ipv",
+        "received NOTIFICATION: OPEN Message Error: Unsupported Capability (2/7)",
+    ];
+    for error in [error(a), error(b)] {
+        assert!(words.iter().any(|words| error.starts_with(words)), "{error}");
+    }
+    assert!(net.events_of(a, b).iter().any(|event| event.contains("we offer ipv6, the peer ipv4")));
+}
