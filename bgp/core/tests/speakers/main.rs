@@ -1,9 +1,17 @@
 //! Whole speakers against each other, in memory and on a virtual clock.
 #![allow(clippy::unwrap_used)]
 
+mod as_numbers;
+mod communities;
+mod crafted;
+mod decisions;
 mod groups;
 mod network;
+mod next_hops;
+mod ownership;
+mod policy;
 mod restart;
 mod routes;
 mod sessions;
 mod simulation;
+mod why;
