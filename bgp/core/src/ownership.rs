@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use margay_net::{Asn, Cidr, PrefixMap};
 
@@ -46,6 +46,15 @@ pub(crate) struct Guard {
     table: Arc<Ownership>,
     pools: PrefixMap<()>,
     owned: PrefixMap<Arc<Owner>>,
+    /// Made when a table is first asked about.
+    nodes: OnceLock<Nodes>,
+}
+
+/// The owners of a table, for messages.
+#[derive(Debug, Default)]
+struct Nodes {
+    by_address: BTreeMap<IpAddr, Arc<Owner>>,
+    by_router_id: BTreeMap<Ipv4Addr, Arc<Owner>>,
 }
 
 /// The prefixes whose judgement may be another one after a change.
@@ -72,6 +81,7 @@ impl Guard {
     /// Takes a whole table and returns what may be judged otherwise by it.
     pub(crate) fn replace(&mut self, table: Arc<Ownership>) -> Affected {
         let old = std::mem::replace(&mut self.table, table);
+        self.nodes = OnceLock::new();
         let mut affected = Affected {
             pools: old.pools.symmetric_difference(&self.table.pools).copied().collect(),
             ..Affected::default()
@@ -207,17 +217,31 @@ impl Guard {
     }
 
     fn node_by_address(&self, address: IpAddr) -> String {
-        self.node(|owner| owner.addresses.contains(&address))
+        named(self.nodes().by_address.get(&address))
     }
 
     fn node_by_id(&self, router_id: Ipv4Addr) -> String {
-        self.node(|owner| owner.router_id == Some(router_id))
+        named(self.nodes().by_router_id.get(&router_id))
     }
 
-    fn node(&self, is_meant: impl Fn(&Owner) -> bool) -> String {
-        let found = self.table.owned.values().find(|owner| is_meant(owner));
-        found.map_or_else(String::new, |owner| format!(", node {}", owner.node))
+    fn nodes(&self) -> &Nodes {
+        self.nodes.get_or_init(|| {
+            let mut nodes = Nodes::default();
+            for owner in self.table.owned.values() {
+                let known = owner.addresses.first().and_then(|address| nodes.by_address.get(address));
+                if known.is_some_and(|known| Arc::ptr_eq(known, owner)) {
+                    continue;
+                }
+                nodes.by_address.extend(owner.addresses.iter().map(|&address| (address, owner.clone())));
+                nodes.by_router_id.extend(owner.router_id.map(|id| (id, owner.clone())));
+            }
+            nodes
+        })
     }
+}
+
+fn named(owner: Option<&Arc<Owner>>) -> String {
+    owner.map_or_else(String::new, |owner| format!(", node {}", owner.node))
 }
 
 #[cfg(test)]

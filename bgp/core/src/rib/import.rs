@@ -9,6 +9,7 @@ use super::attributes::AttributesExt;
 use super::prefixes::{Path, PrefixId, Source};
 use super::store::AttributeId;
 use super::{PeerProfile, Routing, as_path};
+use crate::config::OwnershipCheck;
 use crate::policy::{Changes, Route, RouteOrigin, SetOperation, Verdict};
 use crate::view::RejectReason;
 use crate::wire::{Attributes, Community};
@@ -91,7 +92,9 @@ impl Routing {
         checked: &mut Checked,
     ) -> Result<Changes, RejectReason> {
         checked.outcome?;
-        if let Some(guard) = &self.guard {
+        if profile.settings.ownership != OwnershipCheck::Off
+            && let Some(guard) = &self.guard
+        {
             guard.judge(profile.announcer(), prefix, &self.store.get(received))?;
         }
         let verdict = match &checked.verdict {

@@ -76,7 +76,7 @@ impl Routing {
         }
         let verdict = self.judge_export(at, id, path, &group.key).map_err(AdvertisementReason::from)?;
         let told = self.exported(path, &verdict.changes, &group.key).map_err(AdvertisementReason::from)?;
-        let message = wire::encode_announcements(table.family, &told, [entry.cidr].into_iter(), group.key.four_octet);
+        let message = wire::encode_announcements(table.family, &told, [entry.cidr], group.key.four_octet);
         if message.is_err() {
             return Err(AdvertisementReason::TooLong);
         }
