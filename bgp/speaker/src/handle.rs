@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use margay_bgp_core::{
     BfdSession, BfdState, ConfigError, Counters, Event, Input, Ownership, PeerName, PeerView, RefreshDirection,
-    ResolvedNextHop, RouteFilter, RouteView, Speaker, SpeakerConfig, StopKind, WaitView,
+    ResolvedNextHop, RouteFilter, RouteView, Speaker, SpeakerConfig, StopKind, WaitView, WhyView,
 };
-use margay_net::FromFelix;
+use margay_net::{Cidr, FromFelix};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use crate::events::{EventLog, RecordedEvent};
@@ -101,6 +101,11 @@ impl SpeakerHandle {
     /// Returns what holds the table itself up; what the sessions wait for is in [`PeerView::waits`].
     pub async fn waits(&self) -> Result<Vec<WaitView>, SpeakerGone> {
         self.query(Speaker::waits).await
+    }
+
+    /// Returns why a prefix is as it is.
+    pub async fn why(&self, prefix: Cidr) -> Result<WhyView, SpeakerGone> {
+        self.query(move |speaker| speaker.why(prefix)).await
     }
 
     /// Returns the peers by name, those made from listen ranges included.

@@ -201,7 +201,10 @@ pub(crate) mod tests {
             graceful_restart: false,
             restarting: false,
             end_of_rib: BTreeSet::new(),
-            counts: BTreeMap::from([(Family::V4, PrefixCounts { received: 10, rejected: 3, stale: 0, advertised: 4 })]),
+            counts: BTreeMap::from([(
+                Family::V4,
+                PrefixCounts { received: 10, rejected: 3, advertised: 4, ..PrefixCounts::default() },
+            )]),
             messages_received: 0,
             messages_sent: 0,
             updates_received: 0,
@@ -216,6 +219,11 @@ pub(crate) mod tests {
             bfd: None,
             dynamic: false,
             draining: false,
+            add_path_receive: BTreeSet::new(),
+            add_path_send: BTreeSet::new(),
+            refreshes_received: 0,
+            refreshes_sent: 0,
+            shutdown_message: None,
         }
     }
 

@@ -18,7 +18,6 @@ mod registration;
 mod restart;
 mod secret;
 mod shared;
-mod speaker_calls;
 mod standalone;
 mod status;
 mod tasks;

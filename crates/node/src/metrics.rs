@@ -8,10 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use margay_bgp_core::{
-    BfdState, Counters, FsmState, ListenRange, PeerName, PeerView, PrefixCounts, RejectReason, SpeakerConfig,
-};
-use margay_net::Family;
+use margay_bgp_core::{BfdState, Counters, FsmState, ListenRange, PeerName, PeerView, PrefixCounts, SpeakerConfig};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet, text};
 use prometheus_client::metrics::MetricType;

@@ -166,10 +166,7 @@ impl BgpApi {
             None => vec![RefreshDirection::In, RefreshDirection::Out],
         };
         for &direction in &directions {
-            if !speaker_calls::refresh(&self.speaker, &peer, direction).await.map_err(stopping)? {
-                let details = "reset the session instead";
-                return Err(ApiError::new(ApiError::INTERNAL, "this speaker has no route refresh", details));
-            }
+            self.speaker.refresh(peer.clone(), direction).await.map_err(stopping)?;
         }
         let words = match directions[..] {
             [RefreshDirection::In] => "its routes are asked for again",
@@ -266,7 +263,7 @@ async fn routes(State(api): State<BgpApi>, query: Asked<RoutesQuery>) -> Answer<
 async fn why(State(api): State<BgpApi>, query: Asked<PrefixQuery>) -> Answer<BgpWhy> {
     let PrefixQuery { prefix } = asked(query)?;
     work("the explanation", async move {
-        let mut view = speaker_calls::why(&api.speaker, prefix).await.map_err(stopping)?;
+        let mut view = api.speaker.why(prefix).await.map_err(stopping)?;
         for told in &mut view.advertisements {
             if let AdvertisementReason::Advertised { rule: Some(rule) }
             | AdvertisementReason::Policy { rule: Some(rule) } = told.reason
