@@ -9,6 +9,7 @@ use margay_bgp_core::{Drain, SpeakerConfig, StopKind};
 use margay_bgp_speaker::{SpeakerHandle, SpeakerOptions};
 use margay_felix_agent::{AgentOptions, ToFelix};
 use margay_ipam_client::IpamClient;
+use margay_local_api::BFD_SOCKET;
 use rand::TryRngCore;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -16,6 +17,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::Exit;
 use crate::actor::{Actor, Message};
 use crate::api::{self, Api, BgpApi, BgpHost};
+use crate::bfd;
 use crate::bgp_events::EventLog;
 use crate::cluster::Watched;
 use crate::cni::{Cni, Notes};
@@ -71,6 +73,10 @@ async fn start(options: NodeOptions) -> Result<(), Exit> {
         .map_err(|error| Exit::failed(format!("cannot program the kernel: {error}")))?;
     let (events, recording) = EventLog::record(&speaker).map_err(|gone| Exit::failed(gone.to_string()))?;
     tasks.spawn("the record of BGP's events", recording);
+    let (bfd_troubles, bfd) = watch::channel(bfd::bridge::Troubles::default());
+    let bfd_socket = options.run.join(BFD_SOCKET);
+    let bridge = bfd::bridge::run(speaker.clone(), bfd_socket, "node".to_owned(), bfd_troubles);
+    tasks.spawn("the way of BFD's word to the speaker", bridge);
     let ipam = IpamClient::new(store.clone(), &name);
 
     let (shared_sender, shared) = watch::channel(Arc::new(Shared::default()));
@@ -127,6 +133,7 @@ async fn start(options: NodeOptions) -> Result<(), Exit> {
         shared,
         actor: actor_sender,
         bgp,
+        bfd,
         felix,
         ipam,
     };

@@ -24,8 +24,8 @@ use serde::Deserialize;
 
 use super::{Answer, Body, Failed, body, stream, work};
 use crate::bgp_events::EventLog;
+use crate::bgp_view;
 use crate::metrics::{self, Snapshot};
-use crate::{bgp_view, speaker_calls};
 
 /// Until a drained node withdraws its routes, unless told otherwise.
 const WITHDRAW_AFTER: Duration = Duration::from_secs(60);
