@@ -11,6 +11,7 @@ mod cluster;
 mod cni;
 mod metrics;
 mod node;
+mod node_status;
 mod options;
 mod register;
 mod registration;
