@@ -29,11 +29,11 @@ impl World {
         let mut birds = Vec::new();
         for number in [1, 2] {
             let theirs = Netns::create(&format!("bird{number}"))?;
-            ours.ip(&format!("link add to{number} type veth peer name up netns bird{number}"))?;
+            ours.ip(&format!("link add to{number} type veth peer name cable netns bird{number}"))?;
             ours.ip(&format!("address add 192.0.{number}.1/24 dev to{number}"))?;
             ours.ip(&format!("link set to{number} up"))?;
-            theirs.ip(&format!("address add 192.0.{number}.2/24 dev up"))?;
-            theirs.ip("link set up up")?;
+            theirs.ip(&format!("address add 192.0.{number}.2/24 dev cable"))?;
+            theirs.ip("link set cable up")?;
             birds.push((theirs.clone(), bird(number, &theirs)?));
         }
         Ok(World { ours, birds })
@@ -63,7 +63,7 @@ impl World {
 
 fn bird(number: u8, netns: &Netns) -> Result<Process> {
     let mut text = format!(
-        "log \"{DIRECTORY}/bird{number}.log\" all;\nrouter id 192.0.{number}.2;\nprotocol device {{ }}\n\
+        "log \"{DIRECTORY}/bird{number}.log\" all;\ndebug protocols {{ states, events }};\nrouter id 192.0.{number}.2;\nprotocol device {{ }}\n\
          protocol static {{ ipv4;\n"
     );
     for prefix in 0..4 {
@@ -178,7 +178,7 @@ fn a_reload_touches_only_the_sessions_that_it_must() {
         until(LIMIT, "the refusal is shown", || {
             let status = ctl(&["status"])?;
             let shown = status.contains("refused now") && status.contains("a hold time is 0, or 3 to 65535");
-            if shown && status.contains("line 16, column") { Ok(()) } else { bail!("{status}") }
+            if shown && status.contains("line 17, column 67") { Ok(()) } else { bail!("{status}") }
         })?;
         ensure!(world.bird_routes(1)?.contains("198.51.100.0/24"), "half of a refused file was applied");
         ensure!(established()?.values().copied().eq([1, 2]), "a refused file touched a session");
@@ -221,7 +221,7 @@ fn margayctl_explains_a_speaker_of_its_own() {
         wait_established(&mut speaker)?;
         until(LIMIT, "all routes are there", || {
             let peers = ctl_json(&["bgp", "peers"])?;
-            let sums = ["received", "accepted", "rejected", "advertised"].map(|name| {
+            let sums: [u64; 4] = ["received", "accepted", "rejected", "advertised"].map(|name| {
                 peers["peers"].as_array().into_iter().flatten().filter_map(|peer| peer[name].as_u64()).sum()
             });
             if sums == [8, 7, 1, 2] { Ok(()) } else { bail!("{sums:?}: {peers}") }
@@ -316,7 +316,7 @@ fn exit_codes_tell_a_bad_file_from_a_failure() {
         config("none", "203.0.113.0/24", ", holdtime: 3s", "")?;
         for arguments in [["--check"].as_slice(), &[]] {
             let bad = margayd(arguments)?;
-            let said = "speaker.yaml: line 16, column 62: unknown field `holdtime`";
+            let said = "speaker.yaml: line 16, column 57: unknown field `holdtime`; did you mean `holdTime`?\n";
             ensure!(bad.code == 2 && bad.stderr.contains(said), "{bad:?}");
         }
         config("none", "203.0.113.0/24", "", "")?;

@@ -2,7 +2,7 @@
 
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use margay_api::kinds::{Node, NodeSpec};
 use margay_bgp_core::{Drain, SpeakerConfig, StopKind};
@@ -22,6 +22,7 @@ use crate::bgp_events::EventLog;
 use crate::cluster::Watched;
 use crate::cni::{Cni, Notes};
 use crate::metrics;
+use crate::node_status::Reporter;
 use crate::options::NodeOptions;
 use crate::registration::Registrar;
 use crate::restart;
@@ -121,11 +122,20 @@ async fn start(options: NodeOptions) -> Result<(), Exit> {
     };
     tasks.spawn("registration", registrar.run());
 
-    let cni = Cni::new(name.clone(), store, ipam.clone(), actor_sender.clone(), shared.clone(), notes);
+    let cni = Cni::new(name.clone(), store.clone(), ipam.clone(), actor_sender.clone(), shared.clone(), notes);
     let host = Arc::new(NodeHost { shared: shared.clone(), actor: actor_sender.clone() });
     let bgp = BgpApi { speaker: speaker.clone(), events, host };
     let (stop_metrics, stopped) = watch::channel(false);
     tasks.spawn("the metrics", metrics::serve(metrics_listen, api::metrics_router(bgp.clone()), stopped));
+    let reporter = Reporter {
+        node: name.clone(),
+        store,
+        bgp: bgp.clone(),
+        felix: felix.clone(),
+        actor: actor_sender.clone(),
+        started: SystemTime::now(),
+    };
+    tasks.spawn("the reports of CalicoNodeStatus", reporter.run());
     let viewer = Viewer {
         node: name,
         datastore: without_password(&url).into(),
@@ -158,6 +168,10 @@ impl BgpHost for NodeHost {
 
     fn drain_override(&self) -> Option<Drain> {
         self.shared.borrow().drain
+    }
+
+    fn configured(&self) -> Option<SystemTime> {
+        self.shared.borrow().bgp_since
     }
 
     fn set_drain(&self, drain: Option<Drain>) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send + '_>> {

@@ -41,6 +41,9 @@ pub(crate) trait BgpHost: Debug + Send + Sync {
     /// Drains whatever the configuration says, or (None) leaves it to the configuration again.
     fn set_drain(&self, drain: Option<Drain>) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send + '_>>;
 
+    /// When it was put into force.
+    fn configured(&self) -> Option<SystemTime>;
+
     /// How the operator's configuration names a rule of a peer's export policy, where it has a name.
     fn export_rule(&self, _peer: &PeerName, _rule: usize) -> Option<String> {
         None
