@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use margay_net::Asn;
 
-use super::{DrainStage, PeerProfile, Routing};
+use super::{PeerProfile, Routing};
 use crate::config::{LocalAsMode, OwnershipCheck, PeerConfig, RemovePrivateAs};
 use crate::ownership::Announcer;
 
@@ -44,8 +44,6 @@ impl PeerProfile {
         self.allow_own_as = config.allow_own_as;
         self.next_hop = config.next_hop;
         self.settings = RouteSettings::of(config);
-        let asked = if config.graceful_shutdown { DrainStage::GracefulShutdown } else { DrainStage::None };
-        self.drain = asked;
     }
 
     /// Whether what comes from the peer gets the local AS number in front, as the peer gets the speaker's number behind it.

@@ -46,15 +46,20 @@ impl Speaker {
     /// code that decides.
     pub fn why(&self, prefix: Cidr) -> WhyView {
         let mut why = self.routing.as_ref().map(|routing| routing.why(prefix)).unwrap_or_default();
-        if !self.is_converged() {
-            let what = if self.options.restarting {
-                "route selection waits until each peer has sent its routes (End-of-RIB), or the deferral time has passed"
-            } else {
-                "not every peer has sent its routes yet; what is there is used"
-            };
-            why.waits.push(WaitView { what: what.to_owned(), until: None });
-        }
+        why.waits.extend(self.waits());
         why
+    }
+
+    /// Returns what holds the table itself up.
+    fn waits(&self) -> Vec<WaitView> {
+        let what = match (self.is_converged(), self.options.restarting) {
+            (true, _) => return Vec::new(),
+            (false, true) => {
+                "deferred: waiting for the routes of each peer (End-of-RIB), or for the deferral time to pass"
+            }
+            (false, false) => "not every peer has sent its routes; those that are there are used",
+        };
+        vec![WaitView { what: what.to_owned(), until: None }]
     }
 
     /// Returns counts since start.

@@ -8,7 +8,7 @@ use super::Speaker;
 use super::drive::Cause;
 use crate::fsm::FsmEvent;
 use crate::io::EventKind;
-use crate::rib::{DrainStage, PeerProfile, RouteSettings, Which};
+use crate::rib::{PeerProfile, RouteSettings, Which};
 use crate::session::{Peer, Retained, Slot};
 use crate::wire::{Cease, Notification};
 
@@ -186,7 +186,7 @@ impl Speaker {
             import: known.config.import.clone().into(),
             export: known.config.export.clone().into(),
             settings: RouteSettings::of(&known.config),
-            drain: if known.config.graceful_shutdown { DrainStage::GracefulShutdown } else { DrainStage::None },
+            drain: super::configure::drain_stage(&known.config),
         })
     }
 }

@@ -6,6 +6,7 @@ mod communities;
 mod crafted;
 mod decisions;
 mod groups;
+mod live;
 mod network;
 mod next_hops;
 mod ownership;
