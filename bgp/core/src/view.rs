@@ -156,7 +156,9 @@ pub enum AdvertisementReason {
     LearnedFromPeer,
     /// An internal path is told to an internal peer only by a route reflector (RFC 4456).
     NotReflected,
-    /// By a well-known community: `no-export`, `no-export-subconfed`, `no-advertise`, `no-peer` or `blackhole`.
+    /// By a well-known community: `no-export`, `no-export-subconfed`, `no-advertise`, `no-peer` or `blackhole`. Every
+    /// external peer counts as a bilateral one for `no-peer` (RFC 3765); `blackhole` keeps a route from external peers
+    /// where it is honoured (RFC 7999 section 3.2).
     Community {
         community: String,
     },

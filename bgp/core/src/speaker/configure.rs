@@ -9,7 +9,7 @@ use super::{Speaker, cease};
 use crate::config::{PeerConfig, PeerName, SpeakerConfig};
 use crate::fsm::FsmEvent;
 use crate::io::{EventKind, ListenPeer, Output};
-use crate::rib::{Routing, RoutingConfig};
+use crate::rib::{DrainStage, Routing, RoutingConfig};
 use crate::session::{Peer, Slot};
 use crate::view::FsmState;
 use crate::wire::{Cease, Notification};
@@ -186,6 +186,11 @@ impl Speaker {
             self.outputs.push_back(Output::Listen { port, addresses, peers });
         }
     }
+}
+
+/// Returns how far a peer with these settings is drained.
+pub(super) fn drain_stage(config: &PeerConfig) -> DrainStage {
+    if config.graceful_shutdown { DrainStage::GracefulShutdown } else { DrainStage::None }
 }
 
 /// Whether the speaker's own settings give a peer the same session before and after a change.
