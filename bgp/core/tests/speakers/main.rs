@@ -15,4 +15,5 @@ mod restart;
 mod routes;
 mod sessions;
 mod simulation;
+mod troubled;
 mod waits;
