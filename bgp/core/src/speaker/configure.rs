@@ -188,11 +188,6 @@ impl Speaker {
     }
 }
 
-/// Returns how far a peer with these settings is drained.
-pub(super) fn drain_stage(config: &PeerConfig) -> DrainStage {
-    if config.graceful_shutdown { DrainStage::GracefulShutdown } else { DrainStage::None }
-}
-
 /// Whether the speaker's own settings give a peer the same session before and after a change.
 fn shares_sessions(old: &SpeakerConfig, new: &SpeakerConfig, peer: &PeerConfig) -> bool {
     old.router_id == new.router_id

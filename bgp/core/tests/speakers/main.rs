@@ -22,5 +22,6 @@ mod restart;
 mod routes;
 mod sessions;
 mod told_next_hops;
+mod troubled;
 mod waits;
 mod why;
