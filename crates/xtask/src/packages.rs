@@ -28,13 +28,15 @@ const LAB: [Package; 5] = [
 ];
 
 /// For tests against other people's programs.
-const PEERS: [Package; 7] = [
+const PEERS: [Package; 9] = [
     package("busybox-static", "/bin/busybox"),
     package("containerd", "containerd"),
     package("etcd-client", "etcdctl"),
     package("etcd-server", "etcd"),
+    package("exabgp", "/usr/sbin/exabgp"),
     package("frr", "/usr/lib/frr/bgpd"),
     package("gobgpd", "gobgpd"),
+    package("openbgpd", "/usr/sbin/bgpd"),
     package("runc", "runc"),
 ];
 

@@ -102,10 +102,15 @@ impl Speaker {
         } else {
             (Cease::AdministrativeShutdown, "administratively down")
         };
+        let had_session = self.peers[index].is_established();
         self.shut(index, &Cause::notify(Notification::cease(reason), words), now);
         self.peers[index].interface = None;
         self.peers[index].config = config;
-        self.start(index, now);
+        if had_session {
+            self.start_soon(index, now);
+        } else {
+            self.start(index, now);
+        }
     }
 
     fn tell_listener(&mut self) {

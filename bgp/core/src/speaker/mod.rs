@@ -193,7 +193,7 @@ impl Speaker {
         if let Some(&peer) = self.names.get(peer) {
             let cause = Cause::notify(cease(Cease::AdministrativeReset, reason.as_deref()), "reset by the operator");
             self.shut(peer, &cause, now);
-            self.start(peer, now);
+            self.start_soon(peer, now);
         }
     }
 
