@@ -212,7 +212,8 @@ pub enum MaxPrefixesAction {
     Hold,
 }
 
-/// What becomes of private AS numbers (RFC 6996) in the AS_PATH that an eBGP peer is told.
+/// What becomes of private AS numbers (RFC 6996) in the AS_PATH that an eBGP peer is told, before own ones are put in
+/// front. The peer's own number stays, so that it sees its loops.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize)]
 pub enum RemovePrivateAs {
     #[default]
@@ -234,14 +235,19 @@ pub enum LocalAsMode {
 }
 
 /// Who may announce which part of the pools to us in this session; see [`crate::Ownership`].
+///
+/// A prefix that equals a pool counts as one in it. Until the first table of owners came, nothing is refused: a node that
+/// boots without its store must not cut itself off. What is away later keeps the last table in force.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize)]
 pub enum OwnershipCheck {
     #[default]
     Off,
-    /// The peer is a node: what is in a pool must be its own, and an ORIGINATOR_ID is refused.
+    /// The peer is a node, told by the address it peers from: what is in a pool must be its own block or borrowed address,
+    /// or lie in its own block where nobody else has borrowed it. A prefix that covers a pool, the default route included,
+    /// is refused, and so is any route with an ORIGINATOR_ID.
     Node,
     /// The peer is a route reflector of the cluster: what is in a pool must belong to the node that ORIGINATOR_ID names,
-    /// or where there is none to the peer.
+    /// or where there is none to the peer. A prefix that covers a pool is refused.
     Reflector,
     /// The peer is a router: what is in a pool must be allocated exactly so, and come from the owner's AS where that is
     /// known to be the owner's alone. Default routes and prefixes that cover a pool are taken.
@@ -299,8 +305,11 @@ impl SpeakerConfig {
 /// What NEXT_HOP is announced to a peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize)]
 pub enum NextHopMode {
-    /// To an eBGP peer the session's own address; to an iBGP peer its own address for local routes, and the next hop
-    /// as received for learned ones (RFC 4271 section 5.1.3; BIRD's and Calico's default).
+    /// To an iBGP peer the session's own address for local routes, and the next hop as received for learned ones. To an
+    /// eBGP peer the session's own address; but where the peer is one hop away, and the next hop of a learned route lies
+    /// in the subnet that is shared with the peer, that next hop, so that packets take no detour (RFC 4271 section 5.1.3;
+    /// BIRD's and Calico's default). Which subnets are connected is known from felix; as long as it isn't, the own
+    /// address is announced.
     #[default]
     Auto,
     /// The session's own address always.
@@ -311,8 +320,9 @@ pub enum NextHopMode {
 
 /// One peer.
 ///
-/// A change of `export`, `import`, `description`, `allow_own_as`, `next_hop`, `connect_retry` or `passive` keeps the
-/// session; any other one resets it.
+/// A change of what is part of the session resets it: addresses and ports, AS numbers, timers of OPEN, families,
+/// ADD-PATH, TTL, password, graceful restart, `route_reflector_client` and `admin_up`. Where both sides agreed on it
+/// (RFC 8538) the routes outlive the reset, unless the peer is another one afterwards. Any other change keeps the session.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PeerConfig {
     /// The peer's address: where we connect to, and by which its connections are known.
@@ -365,14 +375,17 @@ pub struct PeerConfig {
     /// number reach each other.
     pub as_override: bool,
     pub remove_private_as: RemovePrivateAs,
-    /// Whether the first AS number of what an eBGP peer announces must be its own (RFC 4271 section 6.3).
+    /// Whether the first AS number of what an eBGP peer announces must be its own (RFC 4271 section 6.3); a route server
+    /// needs false. What fails is not used, as with treat-as-withdraw (RFC 7606).
     pub enforce_first_as: bool,
     /// How long sending may be blocked (RFC 9687); absent: the greater of 8 minutes and twice the hold time; zero: for
     /// ever.
     pub send_hold_time: Option<Duration>,
-    /// Whether routes with GRACEFUL_SHUTDOWN (RFC 8326) get LOCAL_PREF 0.
+    /// Whether routes of an external peer that carry GRACEFUL_SHUTDOWN (RFC 8326) after import policy get LOCAL_PREF 0,
+    /// whatever policy sets.
     pub honour_graceful_shutdown: bool,
-    /// Whether host routes with BLACKHOLE (RFC 7999) become routes that discard.
+    /// Whether accepted host routes with BLACKHOLE (RFC 7999) become routes that discard, and that external peers are not
+    /// told (section 3.2 there). Where false, or for shorter prefixes, the community means nothing.
     pub honour_blackhole: bool,
     /// Whether this session alone is drained: all routes are announced with GRACEFUL_SHUTDOWN (RFC 8326).
     pub graceful_shutdown: bool,
@@ -446,7 +459,30 @@ impl PeerConfig {
         like.next_hop = self.next_hop;
         like.connect_retry = self.connect_retry;
         like.passive = self.passive;
+        like.keepalive = self.keepalive;
+        like.bfd = self.bfd;
+        like.max_prefixes = self.max_prefixes.clone();
+        like.send_hold_time = self.send_hold_time;
+        like.graceful_shutdown = self.graceful_shutdown;
+        like.local_as_mode = self.local_as_mode;
+        like.as_override = self.as_override;
+        like.remove_private_as = self.remove_private_as;
+        like.enforce_first_as = self.enforce_first_as;
+        like.honour_graceful_shutdown = self.honour_graceful_shutdown;
+        like.honour_blackhole = self.honour_blackhole;
+        like.ownership = self.ownership;
         *self == like
+    }
+
+    /// Whether `other` is the same peer in the same role, so that its routes may outlive a reset.
+    pub(crate) fn same_peer(&self, other: &PeerConfig) -> bool {
+        self.remote == other.remote
+            && self.interface == other.interface
+            && self.asn == other.asn
+            && self.local_asn == other.local_asn
+            && self.route_reflector_client == other.route_reflector_client
+            && other.graceful_restart
+            && other.admin_up
     }
 }
 
@@ -459,8 +495,19 @@ pub enum ConfigError {
     AsnZero(String),
     #[error("peers '{0}' and '{1}' have the same address {2}: keep one of them")]
     SameRemote(PeerName, PeerName, IpAddr),
+    #[error("listen ranges '{0}' and '{1}' have the same prefix {2}: keep one of them")]
+    SameRange(PeerName, PeerName, Cidr),
     #[error("peer '{peer}': a hold time of {seconds} s is not allowed (RFC 4271 section 4.2): use 0, or 3 to 65535")]
     HoldTime { peer: PeerName, seconds: u64 },
+    #[error(
+        "peer '{0}': a send hold time that is not greater than the hold time is not allowed (RFC 9687 section 4): \
+         make it longer, or 0 for none"
+    )]
+    SendHoldTime(PeerName),
+    #[error("peer '{0}': BFD needs intervals above zero and a multiplier of at least 1 (RFC 5880 section 4.1)")]
+    Bfd(PeerName),
+    #[error("peer '{0}': the warning of a prefix limit is in percent: use 1 to 100")]
+    WarningPercent(PeerName),
 }
 
 impl SpeakerConfig {
@@ -474,16 +521,43 @@ impl SpeakerConfig {
         }
         let mut remotes: BTreeMap<(IpAddr, Option<&str>), &PeerName> = BTreeMap::new();
         for (name, peer) in &self.peers {
-            if peer.asn.0 == 0 || peer.local_asn == Some(Asn(0)) {
-                return Err(ConfigError::AsnZero(format!("peer '{name}'")));
-            }
-            let seconds = peer.hold_time.as_secs();
-            if (1..3).contains(&seconds) || seconds > 65535 {
-                return Err(ConfigError::HoldTime { peer: name.clone(), seconds });
-            }
+            peer.validate(name)?;
             if let Some(other) = remotes.insert((peer.remote, peer.interface.as_deref()), name) {
                 return Err(ConfigError::SameRemote(other.clone(), name.clone(), peer.remote));
             }
+        }
+        let mut prefixes: BTreeMap<Cidr, &PeerName> = BTreeMap::new();
+        for (name, range) in &self.listen_ranges {
+            range.template.validate(name)?;
+            if let Some(other) = prefixes.insert(range.prefix, name) {
+                return Err(ConfigError::SameRange(other.clone(), name.clone(), range.prefix));
+            }
+            if range.asns.contains(&Asn(0)) {
+                return Err(ConfigError::AsnZero(format!("listen range '{name}'")));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl PeerConfig {
+    fn validate(&self, name: &PeerName) -> Result<(), ConfigError> {
+        if self.asn.0 == 0 || self.local_asn == Some(Asn(0)) {
+            return Err(ConfigError::AsnZero(format!("peer '{name}'")));
+        }
+        let seconds = self.hold_time.as_secs();
+        if (1..3).contains(&seconds) || seconds > 65535 {
+            return Err(ConfigError::HoldTime { peer: name.clone(), seconds });
+        }
+        if self.send_hold_time.is_some_and(|time| !time.is_zero() && time <= self.hold_time) {
+            return Err(ConfigError::SendHoldTime(name.clone()));
+        }
+        let never = |bfd: BfdConfig| bfd.min_tx.is_zero() || bfd.min_rx.is_zero() || bfd.multiplier == 0;
+        if self.bfd.is_some_and(never) {
+            return Err(ConfigError::Bfd(name.clone()));
+        }
+        if self.max_prefixes.values().any(|limit| !(1..=100).contains(&limit.warning_percent)) {
+            return Err(ConfigError::WarningPercent(name.clone()));
         }
         Ok(())
     }

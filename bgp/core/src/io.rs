@@ -1,4 +1,5 @@
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -57,11 +58,17 @@ pub enum Input {
         connection: ConnectionId,
         reason: String,
     },
+    /// Bytes of the stream have arrived and wait for their turn: the hold timer starts anew, since it judges the peer and
+    /// not how busy this node is.
+    Heard {
+        connection: ConnectionId,
+    },
     /// All bytes that were handed out for the connection are in the kernel.
     SendQueueDrained {
         connection: ConnectionId,
     },
-    /// An operator resets a session: Cease / Administrative Reset.
+    /// An operator resets a session, or ends a hold: Cease / Administrative Reset, as Hard Reset (RFC 8538) where that is
+    /// agreed, so that its routes go.
     Reset {
         peer: PeerName,
         reason: Option<String>,
@@ -109,6 +116,17 @@ pub enum BfdState {
     },
     Init,
     Up,
+}
+
+impl fmt::Display for BfdState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            BfdState::AdminDown => "AdminDown",
+            BfdState::Down { .. } => "Down",
+            BfdState::Init => "Init",
+            BfdState::Up => "Up",
+        })
+    }
 }
 
 /// A BFD session that is wanted.
@@ -223,4 +241,34 @@ pub enum EventKind {
     SelectionStarted { reason: String },
     #[error("configuration refused: {0}")]
     ConfigRefused(String),
+    /// We asked for the family's routes again (RFC 2918).
+    #[error("asked the peer for its {0} routes again")]
+    RefreshRequested(Family),
+    /// An operator's refresh that can't be, and why.
+    #[error("refresh not possible: {0}")]
+    RefreshImpossible(String),
+    /// The peer asked for ours again, or an operator had them sent.
+    #[error("{family} routes are sent again: {reason}")]
+    RefreshAnswered { family: Family, reason: String },
+    /// The peer began to send its routes again (BoRR, RFC 7313).
+    #[error("the peer sends its {0} routes again")]
+    RefreshBegan(Family),
+    /// What did not come again is removed.
+    #[error("the peer's {family} routes are refreshed: {reason}, {removed} paths removed")]
+    RefreshEnded { family: Family, reason: String, removed: usize },
+    /// Once for each session, when the configured part of the limit is reached.
+    #[error("{count} {family} prefixes received, the limit is {limit}")]
+    PrefixWarning { family: Family, count: u32, limit: u32 },
+    #[error("{count} {family} prefixes received, more than the limit of {limit}: {action}")]
+    PrefixLimitExceeded { family: Family, count: u32, limit: u32, action: String },
+    /// There is no session until the hold ends.
+    #[error("held: {0}")]
+    Held(String),
+    #[error("hold ended: {0}")]
+    HoldEnded(String),
+    #[error("BFD {to}: {reason}")]
+    BfdChanged { to: BfdState, reason: String },
+    /// The node, or this session, goes out of service or comes back.
+    #[error("drain: {0}")]
+    Drain(String),
 }

@@ -9,6 +9,7 @@
 
 mod interop {
     mod graceful_restart;
+    mod load;
     mod malformed;
     mod peers;
     mod shell;

@@ -51,3 +51,10 @@ pub(crate) fn of_demo(etcd: bool) -> Vec<Package> {
 pub(crate) fn of_verify() -> Vec<Package> {
     [&BUILD[..], &LAB, &PEERS].concat()
 }
+
+/// What the benchmark of BGP speakers needs.
+pub(crate) fn of_bench_bgp() -> Vec<Package> {
+    let mut packages = [&BUILD[..], &LAB].concat();
+    packages.extend(PEERS.iter().filter(|package| matches!(package.name, "frr" | "gobgpd" | "openbgpd")));
+    packages
+}

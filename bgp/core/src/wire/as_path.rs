@@ -42,17 +42,17 @@ pub struct Segment<'a> {
 
 /// The ASes that a route came through, the nearest one first (RFC 4271 section 5.1.2).
 ///
-/// All numbers lie in one vector and the segments beside it, so that a path of up to four ASes needs no allocation.
+/// All numbers lie in one vector and the segments beside it, so that a path of up to eight ASes needs no allocation.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct AsPath {
-    asns: SmallVec<[Asn; 4]>,
+    asns: SmallVec<[Asn; 8]>,
     segments: SmallVec<[(SegmentKind, u8); 4]>,
 }
 
 impl AsPath {
     /// Makes a path of one sequence, cut in segments of 255.
     pub fn sequence(asns: impl IntoIterator<Item = Asn>) -> AsPath {
-        let asns: SmallVec<[Asn; 4]> = asns.into_iter().collect();
+        let asns: SmallVec<[Asn; 8]> = asns.into_iter().collect();
         let mut path = AsPath::default();
         path.push(SegmentKind::Sequence, &asns);
         path

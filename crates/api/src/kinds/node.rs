@@ -15,6 +15,11 @@ pub struct NodeSpec {
     pub bgp: Option<NodeBgp>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub addresses: Vec<NodeAddress>,
+
+    /// Margay's own: whether the node is taken out of service: everything it announces gets GRACEFUL_SHUTDOWN (RFC 8326)
+    /// and is withdrawn after BGPConfiguration's `drainTime`.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub drain: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
