@@ -1,6 +1,9 @@
 //! Our speaker against routers of other makes, and against clients that break the protocol, over real kernel links.
 //!
-//! Needs root, and BIRD 2, FRR and GoBGP installed; an absent one fails its tests with the name of the package.
+//! `interop` looks closely at single peers with a thousand routes; `matrix` tries every feature with every peer that has it
+//! and writes `docs/interop.md`.
+//!
+//! Needs root, and BIRD 2, FRR, GoBGP and OpenBGPD installed; an absent one fails its tests with the name of the package.
 
 #![allow(clippy::unwrap_used, unreachable_pub)]
 
@@ -12,4 +15,5 @@ mod interop {
     mod shell;
     mod socket_options;
 }
+mod matrix;
 mod support;

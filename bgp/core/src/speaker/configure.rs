@@ -122,13 +122,18 @@ impl Speaker {
             let restarts = shared || self.config.as_ref().is_some_and(|config| config.graceful_restart.is_some());
             Cause { flush: !(same_peer && restarts), ..Cause::notify(cease, "configuration changed") }
         };
+        let had_session = self.peers[index].is_established();
         self.shut(index, &cause, now);
         self.end_hold(index, "configuration changed");
         let known = &mut self.peers[index];
         known.interface = None;
         known.local = None;
         known.config = config;
-        self.start(index, now);
+        if had_session {
+            self.start_soon(index, now);
+        } else {
+            self.start(index, now);
+        }
     }
 
     /// Applies what needs no new session.

@@ -245,6 +245,15 @@ impl Speaker {
         }
     }
 
+    /// Starts a peer whose session was just ended after a moment: to a peer that sees the new connection before it has
+    /// read the NOTIFICATION on the old one we would be a speaker that restarted (RFC 4724 section 4.2).
+    pub(super) fn start_soon(&mut self, peer: usize, now: Now) {
+        if self.peers[peer].config.admin_up {
+            self.peers[peer].retries = 0;
+            self.arm(peer, Slot::Primary, Timer::IdleHold, now);
+        }
+    }
+
     /// Ends all connections of a peer with a NOTIFICATION and leaves it in Idle; its paths go where `cause` says so.
     pub(super) fn shut(&mut self, peer: usize, cause: &Cause, now: Now) {
         self.drive(peer, Slot::Rival, FsmEvent::Stop, cause.clone(), now);

@@ -202,7 +202,7 @@ impl Speaker {
             let cause = Cause::hard(cease(Cease::AdministrativeReset, reason.as_deref()), "reset by the operator");
             self.shut(peer, &cause, now);
             self.end_hold(peer, "reset by the operator");
-            self.start(peer, now);
+            self.start_soon(peer, now);
         }
     }
 

@@ -34,23 +34,47 @@ pub const ROUTES: u16 = 1000;
 pub struct Lab {
     pub ours: Netns,
     pub theirs: Netns,
+    /// And the switch between the three.
+    third: Option<(Netns, Netns)>,
     pub family: Family,
+    routes: u16,
     dir: TempDir,
 }
 
 impl Lab {
     pub fn new(family: Family) -> Lab {
+        Lab::with_routes(family, ROUTES)
+    }
+
+    /// A lab in which each side announces as many prefixes.
+    pub fn with_routes(family: Family, routes: u16) -> Lab {
         let (ours, theirs) = (Netns::new(), Netns::new());
         let peer = theirs.path();
         ours.ip(&["link", "add", INTERFACE, "type", "veth", "peer", "name", INTERFACE, "netns", &peer]);
-        for (netns, host) in [(&ours, 1), (&theirs, 2)] {
-            netns.ip(&["address", "add", &format!("192.0.2.{host}/24"), "dev", INTERFACE]);
-            netns.ip(&["address", "add", &format!("fd99::{host}/64"), "dev", INTERFACE, "nodad"]);
-            netns.ip(&["link", "set", INTERFACE, "up"]);
-        }
+        configure(&ours, 1);
+        configure(&theirs, 2);
         let second = format!("{}/24", raw::ADDRESS);
         theirs.ip(&["address", "add", &second, "dev", INTERFACE]);
-        Lab { ours, theirs, family, dir: TempDir::with_prefix("margay-interop-").expect("a temporary directory") }
+        Lab { ours, theirs, third: None, family, routes, dir: directory() }
+    }
+
+    /// A lab with a third namespace, all of them on one segment.
+    pub fn of_three(family: Family, routes: u16) -> Lab {
+        let (ours, theirs, third, switch) = (Netns::new(), Netns::new(), Netns::new(), Netns::new());
+        switch.ip(&["link", "add", "switch", "type", "bridge", "forward_delay", "0"]);
+        switch.ip(&["link", "set", "switch", "up"]);
+        for (netns, host) in [(&ours, 1), (&theirs, 2), (&third, 3)] {
+            let port = format!("port{host}");
+            switch.ip(&["link", "add", &port, "type", "veth", "peer", "name", INTERFACE, "netns", &netns.path()]);
+            switch.ip(&["link", "set", &port, "master", "switch", "up"]);
+            configure(netns, host);
+        }
+        Lab { ours, theirs, third: Some((third, switch)), family, routes, dir: directory() }
+    }
+
+    /// The namespace of [`Lab::collector_address`].
+    pub fn collector(&self) -> &Netns {
+        self.third.as_ref().map_or(&self.theirs, |(third, _)| third)
     }
 
     pub fn our_address(&self) -> IpAddr {
@@ -64,6 +88,14 @@ impl Lab {
         match self.family {
             Family::V4 => IpAddr::from([192, 0, 2, 2]),
             Family::V6 => "fd99::2".parse().expect("an address"),
+        }
+    }
+
+    /// The address of a third speaker.
+    pub fn collector_address(&self) -> IpAddr {
+        match self.family {
+            Family::V4 => raw::ADDRESS.into(),
+            Family::V6 => "fd99::3".parse().expect("an address"),
         }
     }
 
@@ -82,21 +114,32 @@ impl Lab {
 
     /// The prefixes that our speaker announces.
     pub fn our_prefixes(&self) -> Vec<Cidr> {
-        prefixes(self.family, 200)
+        prefixes(self.family, 200, self.routes)
     }
 
     /// The prefixes that the peer announces.
     pub fn peer_prefixes(&self) -> Vec<Cidr> {
-        prefixes(self.family, 100)
+        prefixes(self.family, 100, self.routes)
     }
 }
 
-fn prefixes(family: Family, block: u8) -> Vec<Cidr> {
+fn directory() -> TempDir {
+    TempDir::with_prefix("margay-interop-").expect("a temporary directory")
+}
+
+/// Gives a namespace its addresses and brings up its interface.
+fn configure(netns: &Netns, host: u8) {
+    netns.ip(&["address", "add", &format!("192.0.2.{host}/24"), "dev", INTERFACE]);
+    netns.ip(&["address", "add", &format!("fd99::{host}/64"), "dev", INTERFACE, "nodad"]);
+    netns.ip(&["link", "set", INTERFACE, "up"]);
+}
+
+fn prefixes(family: Family, block: u8, routes: u16) -> Vec<Cidr> {
     let text = |n: u16| match family {
         Family::V4 => format!("10.{}.{}.0/24", u16::from(block) + n / 256, n % 256),
         Family::V6 => format!("fd00:{block}:{n:x}::/48"),
     };
-    (0..ROUTES).map(|n| text(n).parse().expect("a prefix")).collect()
+    (0..routes).map(|n| text(n).parse().expect("a prefix")).collect()
 }
 
 /// Asks until the answer is `Ok`; fails the test with the last answer when `limit` has passed.

@@ -3,7 +3,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 
 /// A daemon in the foreground, killed when dropped; its output goes to a file.
@@ -28,6 +28,12 @@ impl Process {
 
     pub fn resume(&self) {
         self.signal(Signal::SIGCONT);
+    }
+
+    /// Stops or continues all processes of the group that this one leads.
+    pub fn pause_group(&self, paused: bool) {
+        let group = Pid::from_raw(self.child.id().try_into().expect("a process id"));
+        killpg(group, if paused { Signal::SIGSTOP } else { Signal::SIGCONT }).expect("signalling a group");
     }
 
     /// Whether no socket of its network namespace holds bytes that it has not read.
