@@ -11,7 +11,7 @@ use serde_json::Value;
 
 /// One node behind one ToR: enough for whatever concerns a node alone.
 pub fn one_node(families: Families, datastore: DatastoreKind) -> LabOptions {
-    let topology = Topology { racks: 1, tors_per_rack: 1, nodes_per_rack: 1, spines: 0, families };
+    let topology = Topology { racks: 1, tors_per_rack: 1, nodes_per_rack: 1, spines: 0, families, bfd: false };
     LabOptions::new(topology).datastore(datastore)
 }
 

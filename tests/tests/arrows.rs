@@ -4,15 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// What each package may depend on, of the workspace's own and of what makes a package impure.
-const ALLOWED: [(&str, &[&str]); 14] = [
+const ALLOWED: [(&str, &[&str]); 16] = [
     ("margay-net", &[]),
     ("margay-api", &["margay-net"]),
     ("margay-bgp-core", &["margay-net"]),
+    ("margay-bfd", &["margay-net"]),
     ("margay-felix-core", &["margay-net", "margay-api"]),
     ("margay-ipam-core", &["margay-net", "margay-api"]),
     ("margay-datastore", &["margay-net", "margay-api"]),
     ("margay-netlink", &["margay-net"]),
     ("margay-local-api", &["margay-net"]),
+    ("margay-bgp-fuzz", &["margay-net", "margay-bgp-core"]),
     ("margay-bgp-speaker", &["margay-net", "margay-bgp-core", "margay-netlink"]),
     ("margay-felix-agent", &["margay-net", "margay-api", "margay-felix-core", "margay-netlink"]),
     ("margay-ipam-client", &["margay-net", "margay-api", "margay-ipam-core", "margay-datastore"]),
@@ -29,6 +31,7 @@ const ALLOWED: [(&str, &[&str]); 14] = [
             "margay-datastore",
             "margay-netlink",
             "margay-local-api",
+            "margay-bfd",
             "margay-bgp-core",
             "margay-bgp-speaker",
             "margay-felix-core",
@@ -42,7 +45,15 @@ const ALLOWED: [(&str, &[&str]); 14] = [
 /// Packages that may see everything, and that nothing sees but themselves.
 const TOPS: [&str; 3] = ["margay-lab", "margay-xtask", "margay-tests"];
 
-const PURE: [&str; 5] = ["margay-net", "margay-api", "margay-bgp-core", "margay-felix-core", "margay-ipam-core"];
+const PURE: [&str; 7] = [
+    "margay-net",
+    "margay-api",
+    "margay-bfd",
+    "margay-bgp-core",
+    "margay-bgp-fuzz",
+    "margay-felix-core",
+    "margay-ipam-core",
+];
 
 /// What would bring IO, an ambient clock or ambient randomness into a pure package.
 const IMPURE_CRATES: [&str; 8] = ["tokio", "libc", "nix", "socket2", "rusqlite", "etcd-client", "axum", "tracing"];

@@ -1,9 +1,14 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use bytes::Bytes;
-use margay_net::{Family, FibBatch, FromFelix};
+use margay_net::{Cidr, Family, FibBatch, FromFelix, NextHop};
+use serde::{Deserialize, Serialize};
 
-use crate::config::{PeerName, Secret, SpeakerConfig};
+use crate::config::{BfdConfig, PeerName, Secret, SpeakerConfig};
+use crate::ownership::Ownership;
 use crate::view::FsmState;
 
 /// A TCP connection. The speaker gives even numbers to those it asks for, the caller odd ones to those it accepted;
@@ -53,16 +58,96 @@ pub enum Input {
         connection: ConnectionId,
         reason: String,
     },
+    /// Bytes of the stream have arrived and wait for their turn: the hold timer starts anew, since it judges the peer and
+    /// not how busy this node is.
+    Heard {
+        connection: ConnectionId,
+    },
     /// All bytes that were handed out for the connection are in the kernel.
     SendQueueDrained {
         connection: ConnectionId,
     },
-    /// An operator resets a session: Cease / Administrative Reset.
+    /// An operator resets a session, or ends a hold: Cease / Administrative Reset, as Hard Reset (RFC 8538) where that is
+    /// agreed, so that its routes go.
     Reset {
         peer: PeerName,
         reason: Option<String>,
     },
+    /// An operator asks for routes again, or has ours sent again (RFC 2918), without a new session.
+    Refresh {
+        peer: PeerName,
+        direction: RefreshDirection,
+    },
+    /// The state of a BFD session that was asked for by [`Output::Bfd`].
+    Bfd {
+        peer: PeerName,
+        state: BfdState,
+        /// In words: the diagnostic and, where it failed by timeout, how late this machine itself was.
+        reason: String,
+    },
+    /// The whole table of owners; applied by difference.
+    Ownership(Arc<Ownership>),
+    /// How a next hop asked for by [`Output::TrackNextHops`] is reached; `None`: it isn't.
+    NextHop {
+        address: IpAddr,
+        resolved: Option<ResolvedNextHop>,
+    },
     Stop(StopKind),
+}
+
+/// Which half of a session is refreshed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RefreshDirection {
+    /// The peer sends its routes again.
+    In,
+    /// Our routes are sent again.
+    Out,
+}
+
+/// The state of a BFD session (RFC 5880 section 4.1), with what decides on graceful restart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BfdState {
+    AdminDown,
+    Down {
+        /// Whether the peer's BFD outlives its control plane (the C bit), so that its forwarding failed and not a daemon.
+        control_plane_independent: bool,
+    },
+    Init,
+    Up,
+}
+
+impl fmt::Display for BfdState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            BfdState::AdminDown => "AdminDown",
+            BfdState::Down { .. } => "Down",
+            BfdState::Init => "Init",
+            BfdState::Up => "Up",
+        })
+    }
+}
+
+/// A BFD session that is wanted.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct BfdSession {
+    pub remote: IpAddr,
+    /// The session's own address, where it is known.
+    pub local: Option<IpAddr>,
+    /// The interface of a single-hop session, where it is known.
+    pub interface: Option<String>,
+    /// RFC 5883, by UDP port 4784.
+    pub multihop: bool,
+    pub config: BfdConfig,
+}
+
+/// How an address that is not connected is reached, as the kernel routes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ResolvedNextHop {
+    pub next_hops: BTreeSet<NextHop>,
+    /// The metric of the route, the interior cost of the decision process (RFC 4271 section 9.1.2.2 step e).
+    pub metric: u32,
 }
 
 /// What the caller must do, in this order.
@@ -97,15 +182,22 @@ pub enum Output {
     /// The whole set of peers that the listener must accept, with what their sockets need.
     Listen {
         port: u16,
+        /// Local addresses to listen on; empty: all.
+        addresses: BTreeSet<IpAddr>,
         peers: Vec<ListenPeer>,
     },
+    /// The whole set of BFD sessions wanted.
+    Bfd(BTreeMap<PeerName, BfdSession>),
+    /// The whole set of next hops that are not connected and whose ways are to be told by [`Input::NextHop`].
+    TrackNextHops(BTreeSet<IpAddr>),
     Event(Event),
 }
 
 /// A peer that may connect to us.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListenPeer {
-    pub remote: IpAddr,
+    /// One address, or a range of dynamic neighbours.
+    pub remote: Cidr,
     pub password: Option<Secret>,
     /// TTL or hop limit to send with; the system's default where absent.
     pub ttl: Option<u8>,
@@ -149,4 +241,34 @@ pub enum EventKind {
     SelectionStarted { reason: String },
     #[error("configuration refused: {0}")]
     ConfigRefused(String),
+    /// We asked for the family's routes again (RFC 2918).
+    #[error("asked the peer for its {0} routes again")]
+    RefreshRequested(Family),
+    /// An operator's refresh that can't be, and why.
+    #[error("refresh not possible: {0}")]
+    RefreshImpossible(String),
+    /// The peer asked for ours again, or an operator had them sent.
+    #[error("{family} routes are sent again: {reason}")]
+    RefreshAnswered { family: Family, reason: String },
+    /// The peer began to send its routes again (BoRR, RFC 7313).
+    #[error("the peer sends its {0} routes again")]
+    RefreshBegan(Family),
+    /// What did not come again is removed.
+    #[error("the peer's {family} routes are refreshed: {reason}, {removed} paths removed")]
+    RefreshEnded { family: Family, reason: String, removed: usize },
+    /// Once for each session, when the configured part of the limit is reached.
+    #[error("{count} {family} prefixes received, the limit is {limit}")]
+    PrefixWarning { family: Family, count: u32, limit: u32 },
+    #[error("{count} {family} prefixes received, more than the limit of {limit}: {action}")]
+    PrefixLimitExceeded { family: Family, count: u32, limit: u32, action: String },
+    /// There is no session until the hold ends.
+    #[error("held: {0}")]
+    Held(String),
+    #[error("hold ended: {0}")]
+    HoldEnded(String),
+    #[error("BFD {to}: {reason}")]
+    BfdChanged { to: BfdState, reason: String },
+    /// The node, or this session, goes out of service or comes back.
+    #[error("drain: {0}")]
+    Drain(String),
 }

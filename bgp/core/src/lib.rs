@@ -11,6 +11,7 @@
 mod config;
 mod fsm;
 mod io;
+mod ownership;
 mod policy;
 mod rib;
 mod session;
@@ -19,14 +20,20 @@ mod view;
 pub mod wire;
 
 pub use config::{
-    ConfigError, GracefulRestartConfig, Multipath, NextHopMode, PeerConfig, PeerName, Secret, SpeakerConfig,
+    AddPath, AddPathSend, BfdConfig, ConfigError, DecisionConfig, Drain, GracefulRestartConfig, ListenRange,
+    LocalAsMode, MaxPrefixes, MaxPrefixesAction, Multipath, NextHopMode, OwnershipCheck, PeerConfig, PeerName,
+    RemovePrivateAs, Secret, SpeakerConfig,
 };
-pub use io::{ConnectionId, Event, EventKind, Input, ListenPeer, Output, StopKind};
+pub use io::{
+    BfdSession, BfdState, ConnectionId, Event, EventKind, Input, ListenPeer, Output, RefreshDirection, ResolvedNextHop,
+    StopKind,
+};
+pub use ownership::{Owner, Ownership};
 pub use policy::{
     ExportPolicy, ImportPolicy, PrefixMatch, RouteMatch, RouteOrigin, Rule, RuleAction, RuleSet, SetOperation,
 };
 pub use speaker::{Options, Speaker};
 pub use view::{
-    AttributesView, Counters, FsmState, LossReason, PathSource, PathView, PeerView, PrefixCounts, RejectReason,
-    RouteFilter, RouteView,
+    AdvertisementReason, AdvertisementView, AttributesView, BfdView, Counters, FsmState, LossReason, PathSource,
+    PathView, PeerView, PrefixCounts, RejectReason, RouteFilter, RouteView, WaitView, WhyView,
 };

@@ -3,6 +3,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::SystemTime;
 
+use crate::io::BfdState;
 use margay_net::{Asn, Cidr, Family, LocalRouteSource, NextHop};
 use serde::Serialize;
 
@@ -26,10 +27,12 @@ impl fmt::Display for FsmState {
 }
 
 /// Routes of one peer in one family.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct PrefixCounts {
     pub received: usize,
     pub rejected: usize,
+    /// The rejected ones by reason; those that there are none of are left out.
+    pub rejected_by: BTreeMap<RejectReason, usize>,
     /// Of the received ones, those kept over the peer's restart.
     pub stale: usize,
     pub advertised: usize,
@@ -71,6 +74,135 @@ pub struct PeerView {
     pub established_count: u64,
     /// Bytes handed out since the connection's queue was last empty.
     pub unsent_bytes: usize,
+    /// When `last_error` happened.
+    pub last_error_at: Option<SystemTime>,
+    /// What the peer's OPEN announced, in words.
+    pub capabilities: Vec<String>,
+    /// Everything that the session or its routes wait for.
+    pub waits: Vec<WaitView>,
+    /// Where BFD is configured.
+    pub bfd: Option<BfdView>,
+    /// Whether the peer was made from a listen range.
+    pub dynamic: bool,
+    /// Whether its routes carry GRACEFUL_SHUTDOWN, or are withdrawn.
+    pub draining: bool,
+    /// Families in which the peer sends several paths of a prefix (RFC 7911), and in which it is sent several.
+    pub add_path_receive: BTreeSet<Family>,
+    pub add_path_send: BTreeSet<Family>,
+    /// What the peer's operator said when it last shut the session down or reset it (RFC 9003); absent once the session
+    /// is up again.
+    pub shutdown_message: Option<String>,
+    /// How often the peer asked for our routes again (RFC 2918).
+    pub refreshes_received: u64,
+    /// How often we asked for the peer's.
+    pub refreshes_sent: u64,
+}
+
+/// Something that is waited for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct WaitView {
+    /// In words: for what, and who can end it.
+    pub what: String,
+    /// Until when at most; absent: until it happens.
+    pub until: Option<SystemTime>,
+}
+
+/// BFD of a peer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct BfdView {
+    /// Absent as long as nothing was told of it.
+    pub state: Option<BfdState>,
+    /// When the state was told.
+    pub since: Option<SystemTime>,
+    pub reason: Option<String>,
+}
+
+/// Why a prefix is as it is.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct WhyView {
+    /// Absent where the table has no such prefix.
+    pub route: Option<RouteView>,
+    /// The longest prefix in the table that covers what was asked for, where that itself isn't there.
+    pub covered_by: Option<Cidr>,
+    /// For each established peer of the family, by name.
+    pub advertisements: Vec<AdvertisementView>,
+    /// What holds the table itself up, such as the deferral of route selection.
+    pub waits: Vec<WaitView>,
+}
+
+/// Whether a prefix is announced to a peer, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct AdvertisementView {
+    pub peer: PeerName,
+    /// As the peer is told it, where it is.
+    pub advertised: Option<AttributesView>,
+    pub reason: AdvertisementReason,
+    /// `reason` in words.
+    pub words: String,
+}
+
+/// Why a prefix is or isn't announced to a peer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AdvertisementReason {
+    /// Export policy accepts it: by the rule with this index, or by default.
+    Advertised {
+        rule: Option<usize>,
+    },
+    /// It is decided on and will be sent when the peer takes more.
+    Queued,
+    NoUsablePath,
+    /// The best path came from this peer.
+    LearnedFromPeer,
+    /// An internal path is told to an internal peer only by a route reflector (RFC 4456).
+    NotReflected,
+    /// By a well-known community: `no-export`, `no-export-subconfed`, `no-advertise`, `no-peer` or `blackhole`.
+    Community {
+        community: String,
+    },
+    /// By the rule with this index, or by default.
+    Policy {
+        rule: Option<usize>,
+    },
+    /// No export policy is configured for an external peer (RFC 8212).
+    NoPolicy,
+    /// There is no own address to announce as next hop.
+    NoNextHop,
+    /// The attributes don't fit into a message.
+    TooLong,
+    /// The session does not carry the family.
+    FamilyNotNegotiated,
+    /// Route selection is deferred after a restart.
+    Deferred,
+    /// The route isn't in the kernel yet.
+    NotInstalled,
+    /// The node is drained and has withdrawn its routes.
+    Drained,
+}
+
+impl fmt::Display for AdvertisementReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            AdvertisementReason::Advertised { rule: Some(rule) } => write!(f, "advertised: export policy accepts it by rule {rule}"),
+            AdvertisementReason::Advertised { rule: None } => f.write_str("advertised: export policy accepts it by default"),
+            AdvertisementReason::Queued => f.write_str("queued until the peer takes more"),
+            AdvertisementReason::NoUsablePath => f.write_str("there is no usable path"),
+            AdvertisementReason::LearnedFromPeer => f.write_str("the best path came from this peer"),
+            AdvertisementReason::NotReflected => {
+                f.write_str("an internal path is told to an internal peer only if one of both is a route reflector client (RFC 4456)")
+            }
+            AdvertisementReason::Community { community } => write!(f, "the route carries {community}"),
+            AdvertisementReason::Policy { rule: Some(rule) } => write!(f, "export policy rejects it by rule {rule}"),
+            AdvertisementReason::Policy { rule: None } => f.write_str("export policy rejects it by default"),
+            AdvertisementReason::NoPolicy => f.write_str("no policy configured (RFC 8212)"),
+            AdvertisementReason::NoNextHop => f.write_str("there is no own address of the family to announce as next hop"),
+            AdvertisementReason::TooLong => f.write_str("its attributes don't fit into a message"),
+            AdvertisementReason::FamilyNotNegotiated => f.write_str("the session does not carry the family"),
+            AdvertisementReason::Deferred => f.write_str("route selection is deferred after a restart"),
+            AdvertisementReason::NotInstalled => f.write_str("it isn't in the kernel yet"),
+            AdvertisementReason::Drained => f.write_str("the node is drained and has withdrawn its routes"),
+        }
+    }
 }
 
 /// Why a path is not used.
@@ -86,7 +218,24 @@ pub enum RejectReason {
     NextHopIsSelf,
     /// NEXT_HOP can't be one: unspecified, loopback, multicast.
     NextHopInvalid,
+    /// Import policy rejects it, by a rule or by default.
     Policy,
+    /// No import policy is configured for an external peer (RFC 8212).
+    NoPolicy,
+    /// AS_PATH of an external peer doesn't begin with its AS number (RFC 4271 section 6.3).
+    FirstAs,
+    /// AS_PATH has an AS_SET or AS_CONFED_SET (RFC 9774).
+    AsSet,
+    /// It is, or lies in, a block or borrowed address of another node; see [`crate::OwnershipCheck`].
+    NotOwner,
+    /// It lies in a pool, and no block or borrowed address is so.
+    NotAllocated,
+    /// It covers a pool, and the peer is none that may announce that.
+    CoversPool,
+    /// A node of the cluster sent an ORIGINATOR_ID, as if it were a reflector.
+    ForgedOriginator,
+    /// The AS that originated it isn't the owner's.
+    WrongOriginAs,
 }
 
 impl fmt::Display for RejectReason {
@@ -98,6 +247,14 @@ impl fmt::Display for RejectReason {
             RejectReason::NextHopIsSelf => "next hop is an address of this node",
             RejectReason::NextHopInvalid => "next hop is not usable",
             RejectReason::Policy => "import policy",
+            RejectReason::NoPolicy => "no import policy configured (RFC 8212)",
+            RejectReason::FirstAs => "AS_PATH doesn't begin with the peer's AS",
+            RejectReason::AsSet => "AS_SET in AS_PATH (RFC 9774)",
+            RejectReason::NotOwner => "belongs to another node",
+            RejectReason::NotAllocated => "in a pool, but neither a block nor a borrowed address",
+            RejectReason::CoversPool => "covers a pool",
+            RejectReason::ForgedOriginator => "ORIGINATOR_ID from a node",
+            RejectReason::WrongOriginAs => "originated by another AS than the owner's",
         })
     }
 }
@@ -113,9 +270,15 @@ pub enum LossReason {
     Med,
     /// The best path is eBGP, this one iBGP.
     IbgpAgainstEbgp,
+    /// The way to its next hop is longer (step e).
+    IgpMetric,
+    /// It came later than the best one, which is external as it is (RFC 5004).
+    Newer,
     RouterId,
     ClusterListLength,
     PeerAddress,
+    /// The same peer's path with a lower identifier is the best one (RFC 7911).
+    PathId,
 }
 
 impl fmt::Display for LossReason {
@@ -127,9 +290,12 @@ impl fmt::Display for LossReason {
             LossReason::Origin => "worse origin",
             LossReason::Med => "higher MED",
             LossReason::IbgpAgainstEbgp => "iBGP against eBGP",
+            LossReason::IgpMetric => "farther next hop",
+            LossReason::Newer => "newer than the best path (RFC 5004)",
             LossReason::RouterId => "higher router id",
             LossReason::ClusterListLength => "longer cluster list",
             LossReason::PeerAddress => "higher peer address",
+            LossReason::PathId => "higher path identifier",
         })
     }
 }
@@ -169,7 +335,7 @@ pub struct PathView {
     pub stale: bool,
     pub lost: Option<LossReason>,
     pub rejected: Option<RejectReason>,
-    /// `lost` or `rejected` in words.
+    /// `lost` or `rejected` in words, with the values compared, or the node that owns what is announced.
     pub reason: Option<String>,
 }
 
@@ -177,8 +343,10 @@ pub struct PathView {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RouteView {
     pub prefix: Cidr,
-    /// What felix is told; empty for a local route.
+    /// What felix is told; empty for a local route and for one that discards.
     pub next_hops: BTreeSet<NextHop>,
+    /// Whether felix is told to discard what goes there (RFC 7999).
+    pub discard: bool,
     pub paths: Vec<PathView>,
 }
 
@@ -190,6 +358,8 @@ pub struct RouteFilter {
     pub within: Option<Cidr>,
     /// Only prefixes with a path of this peer.
     pub peer: Option<PeerName>,
+    /// Only prefixes with a path that is rejected; with `peer`, one of that peer.
+    pub rejected: bool,
     /// Most prefixes to return, in order; absent: all.
     pub limit: Option<usize>,
 }
@@ -207,6 +377,9 @@ pub struct Counters {
     pub malformed_updates: u64,
     pub notifications_sent: u64,
     pub notifications_received: u64,
+    /// Requests for a family's routes (RFC 2918).
+    pub refreshes_received: u64,
+    pub refreshes_sent: u64,
     pub fib_batches: u64,
     /// Prefixes in the table, local ones included.
     pub prefixes: u64,

@@ -2,10 +2,11 @@
 //! everything, and drops what it would tell the kernel.
 //!
 //! ```text
-//! bench_speaker ASN ADDRESS/LENGTH INTERFACE PEER=ASN...
+//! bench_speaker ASN ROUTER-ID INTERFACE [ADDRESS/LENGTH...] [PEER=ASN...]
 //! ```
 //!
-//! `ADDRESS/LENGTH` is its own address on `INTERFACE`, where all peers are. It runs until killed.
+//! `ADDRESS/LENGTH` are its own addresses on `INTERFACE`, where all peers are. Peers of its own AS are clients of a route
+//! reflector. It runs until killed.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::process::ExitCode;
@@ -16,15 +17,15 @@ use margay_bgp_speaker::{SpeakerHandle, SpeakerOptions, spawn};
 use margay_net::{Asn, Cidr, FibBatch, FromFelix, LinkState};
 use tokio::sync::mpsc;
 
-const USAGE: &str = "usage: bench_speaker ASN ADDRESS/LENGTH INTERFACE PEER=ASN...";
+const USAGE: &str = "usage: bench_speaker ASN ROUTER-ID INTERFACE [ADDRESS/LENGTH...] [PEER=ASN...]";
 /// Batches that the daemon's routing agent may have waiting.
 const FIB_QUEUE: usize = 64;
 
 struct Arguments {
     asn: Asn,
-    address: Ipv4Addr,
-    subnet: Cidr,
+    router_id: Ipv4Addr,
     interface: String,
+    addresses: Vec<(IpAddr, Cidr)>,
     peers: Vec<(IpAddr, Asn)>,
 }
 
@@ -45,17 +46,19 @@ fn main() -> ExitCode {
 impl Arguments {
     fn parse(mut words: impl Iterator<Item = String>) -> Option<Arguments> {
         let asn = Asn(words.next()?.parse().ok()?);
-        let own = words.next()?;
-        let (address, length) = own.split_once('/')?;
-        let address: Ipv4Addr = address.parse().ok()?;
-        let subnet = Cidr::truncated(address.into(), length.parse().ok()?).ok()?;
+        let router_id = words.next()?.parse().ok()?;
         let interface = words.next()?;
-        let peer = |word: String| {
-            let (address, asn) = word.split_once('=')?;
-            Some((address.parse().ok()?, Asn(asn.parse().ok()?)))
-        };
-        let peers = words.map(peer).collect::<Option<Vec<_>>>()?;
-        Some(Arguments { asn, address, subnet, interface, peers })
+        let (mut addresses, mut peers) = (Vec::new(), Vec::new());
+        for word in words {
+            if let Some((peer, asn)) = word.split_once('=') {
+                peers.push((peer.parse().ok()?, Asn(asn.parse().ok()?)));
+            } else {
+                let (address, length) = word.split_once('/')?;
+                let address: IpAddr = address.parse().ok()?;
+                addresses.push((address, Cidr::truncated(address, length.parse().ok()?).ok()?));
+            }
+        }
+        Some(Arguments { asn, router_id, interface, addresses, peers })
     }
 }
 
@@ -66,11 +69,8 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
         let (fib, batches) = mpsc::channel(FIB_QUEUE);
         let (handle, task) = spawn(SpeakerOptions { restarting: false, seed: 1 }, fib);
         tokio::spawn(drop_routes(handle.clone(), batches));
-        let link = LinkState {
-            interface: arguments.interface.clone(),
-            running: true,
-            addresses: vec![(arguments.address.into(), arguments.subnet)],
-        };
+        let link =
+            LinkState { interface: arguments.interface.clone(), running: true, addresses: arguments.addresses.clone() };
         handle.from_felix(FromFelix::Link(link)).await?;
         handle.from_felix(FromFelix::Local(Vec::new())).await?;
         handle.configure(config(arguments)).await?;
@@ -80,11 +80,12 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
 }
 
 fn config(arguments: &Arguments) -> SpeakerConfig {
-    let mut speaker = SpeakerConfig::new(arguments.asn, arguments.address);
+    let mut speaker = SpeakerConfig::new(arguments.asn, arguments.router_id);
     for &(remote, asn) in &arguments.peers {
         let mut peer = PeerConfig::new(remote, asn);
         peer.passive = true;
-        peer.hold_time = Duration::from_secs(240);
+        peer.hold_time = Duration::from_secs(3600);
+        peer.route_reflector_client = asn == arguments.asn;
         speaker.peers.insert(PeerName::new(remote.to_string()), peer);
     }
     speaker

@@ -1,6 +1,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -26,10 +27,30 @@ const LINGER: Duration = Duration::from_secs(1);
 pub(crate) enum ConnectionEvent {
     Connected(TcpStream),
     ConnectFailed(String),
-    /// The permit is the connection's turn: when it is dropped the reader may read on.
-    Received(Bytes, OwnedSemaphorePermit),
+    /// When the turn is dropped the reader may read on.
+    Received(Bytes, Turn),
     Drained,
     Closed(String),
+}
+
+/// A connection's turn to have bytes on their way to the core.
+#[derive(Debug)]
+pub(crate) struct Turn {
+    _permit: OwnedSemaphorePermit,
+    waiting: Arc<AtomicUsize>,
+}
+
+impl Turn {
+    fn new(permit: OwnedSemaphorePermit, waiting: &Arc<AtomicUsize>) -> Turn {
+        waiting.fetch_add(1, Ordering::Relaxed);
+        Turn { _permit: permit, waiting: waiting.clone() }
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 pub(crate) type EventSender = mpsc::Sender<(ConnectionId, ConnectionEvent)>;
@@ -40,6 +61,8 @@ pub(crate) struct Connection {
     stream: Arc<TcpStream>,
     outbox: Arc<Outbox>,
     batch: VecDeque<Bytes>,
+    /// Reads that wait for the core.
+    waiting: Arc<AtomicUsize>,
     reader: JoinHandle<()>,
     writer: JoinHandle<()>,
 }
@@ -47,9 +70,10 @@ pub(crate) struct Connection {
 impl Connection {
     pub(crate) fn open(id: ConnectionId, stream: TcpStream, events: &EventSender) -> Connection {
         let (stream, outbox) = (Arc::new(stream), Arc::new(Outbox::default()));
-        let reader = tokio::spawn(read(id, stream.clone(), events.clone()));
+        let waiting = Arc::new(AtomicUsize::new(0));
+        let reader = tokio::spawn(read(id, stream.clone(), waiting.clone(), events.clone()));
         let writer = tokio::spawn(write(id, stream.clone(), outbox.clone(), events.clone()));
-        Connection { stream, outbox, batch: VecDeque::new(), reader, writer }
+        Connection { stream, outbox, batch: VecDeque::new(), waiting, reader, writer }
     }
 
     /// Appends to what [`Connection::flush`] will send; tells whether it is the first.
@@ -61,6 +85,11 @@ impl Connection {
     /// Sends what was appended; tells whether all of it is in the kernel.
     pub(crate) fn flush(&mut self) -> bool {
         self.outbox.send(&self.stream, &mut self.batch)
+    }
+
+    /// Whether bytes have arrived that the core hasn't seen.
+    pub(crate) fn is_heard(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) > 0
     }
 
     pub(crate) fn is_drained(&self) -> bool {
@@ -93,7 +122,7 @@ impl Drop for Connection {
     }
 }
 
-async fn read(id: ConnectionId, stream: Arc<TcpStream>, events: EventSender) {
+async fn read(id: ConnectionId, stream: Arc<TcpStream>, waiting: Arc<AtomicUsize>, events: EventSender) {
     let turns = Arc::new(Semaphore::new(READS_IN_FLIGHT));
     let reason = loop {
         let Ok(turn) = turns.clone().acquire_owned().await else { return };
@@ -109,6 +138,7 @@ async fn read(id: ConnectionId, stream: Arc<TcpStream>, events: EventSender) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
             Err(error) => break error.to_string(),
         };
+        let turn = Turn::new(turn, &waiting);
         if events.send((id, ConnectionEvent::Received(bytes, turn))).await.is_err() {
             return;
         }
@@ -162,7 +192,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_connection_has_two_buffers_on_their_way_and_reads_on_when_one_is_handled() {
-        let (_connection, mut events, mut far) = open().await;
+        let (connection, mut events, mut far) = open().await;
+        assert!(!connection.is_heard());
         tokio::spawn(async move {
             far.write_all(&vec![7; 4 << 20]).await.unwrap();
             far
@@ -174,6 +205,7 @@ mod tests {
             turns.push(turn);
         }
         assert_eq!(turns.len(), READS_IN_FLIGHT);
+        assert!(connection.is_heard());
         turns.pop();
         assert!(matches!(events.recv().await, Some((ID, ConnectionEvent::Received(..)))));
     }

@@ -82,8 +82,12 @@ mod tests {
     }
 
     fn set(serial: u64, prefix: &str) -> FibBatch {
-        let route =
-            margay_net::BestRoute { prefix: prefix.parse().unwrap(), next_hops: Default::default(), stale: false };
+        let route = margay_net::BestRoute {
+            prefix: prefix.parse().unwrap(),
+            next_hops: Default::default(),
+            stale: false,
+            discard: false,
+        };
         FibBatch { serial, changes: vec![FibChange::Set(route)], complete: false }
     }
 

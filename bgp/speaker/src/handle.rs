@@ -1,9 +1,15 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
 use margay_bgp_core::{
-    ConfigError, Counters, Event, Input, PeerName, PeerView, RouteFilter, RouteView, Speaker, SpeakerConfig, StopKind,
+    BfdSession, BfdState, ConfigError, Counters, Event, Input, Ownership, PeerName, PeerView, RefreshDirection,
+    ResolvedNextHop, RouteFilter, RouteView, Speaker, SpeakerConfig, StopKind, WaitView,
 };
 use margay_net::FromFelix;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
+use crate::events::{EventLog, RecordedEvent};
 use crate::listener::ListenerState;
 
 /// The speaker's task has ended: it was stopped.
@@ -37,6 +43,9 @@ pub struct SpeakerHandle {
     pub(crate) requests: mpsc::Sender<Request>,
     pub(crate) events: broadcast::WeakSender<Event>,
     pub(crate) listener: watch::Receiver<ListenerState>,
+    pub(crate) log: EventLog,
+    pub(crate) bfd_sessions: watch::Receiver<BTreeMap<PeerName, BfdSession>>,
+    pub(crate) tracked_next_hops: watch::Receiver<BTreeSet<IpAddr>>,
 }
 
 impl SpeakerHandle {
@@ -56,7 +65,45 @@ impl SpeakerHandle {
         self.input(Input::Reset { peer, reason }).await
     }
 
-    /// Returns the configured peers by name.
+    /// Asks a peer for its routes again, or sends it ours again (RFC 2918). What can't be done is said by an event.
+    pub async fn refresh(&self, peer: PeerName, direction: RefreshDirection) -> Result<(), SpeakerGone> {
+        self.input(Input::Refresh { peer, direction }).await
+    }
+
+    /// Tells the state of a BFD session of [`SpeakerHandle::bfd_sessions`], with the reason in words.
+    ///
+    /// A session that is made anew must be told as [`BfdState::AdminDown`] in between, since one that goes from Up to
+    /// Down takes the BGP session with it.
+    pub async fn bfd(&self, peer: PeerName, state: BfdState, reason: String) -> Result<(), SpeakerGone> {
+        self.input(Input::Bfd { peer, state, reason }).await
+    }
+
+    /// Tells how a next hop of [`SpeakerHandle::tracked_next_hops`] is reached; `None`: it isn't.
+    pub async fn next_hop(&self, address: IpAddr, resolved: Option<ResolvedNextHop>) -> Result<(), SpeakerGone> {
+        self.input(Input::NextHop { address, resolved }).await
+    }
+
+    /// Replaces the table of who owns what.
+    pub async fn ownership(&self, ownership: Arc<Ownership>) -> Result<(), SpeakerGone> {
+        self.input(Input::Ownership(ownership)).await
+    }
+
+    /// Returns the BFD sessions that are wanted, and their changes.
+    pub fn bfd_sessions(&self) -> watch::Receiver<BTreeMap<PeerName, BfdSession>> {
+        self.bfd_sessions.clone()
+    }
+
+    /// Returns the next hops whose ways are to be told, and their changes.
+    pub fn tracked_next_hops(&self) -> watch::Receiver<BTreeSet<IpAddr>> {
+        self.tracked_next_hops.clone()
+    }
+
+    /// Returns what holds the table itself up; what the sessions wait for is in [`PeerView::waits`].
+    pub async fn waits(&self) -> Result<Vec<WaitView>, SpeakerGone> {
+        self.query(Speaker::waits).await
+    }
+
+    /// Returns the peers by name, those made from listen ranges included.
     pub async fn peers(&self) -> Result<Vec<PeerView>, SpeakerGone> {
         self.query(Speaker::peers).await
     }
@@ -84,6 +131,11 @@ impl SpeakerHandle {
     /// Returns the events from here on. A receiver that falls more than 1,024 behind loses the oldest and is told.
     pub fn events(&self) -> Result<broadcast::Receiver<Event>, SpeakerGone> {
         self.events.upgrade().map(|events| events.subscribe()).ok_or(SpeakerGone)
+    }
+
+    /// Returns the last 1,024 events, the oldest first, also of a speaker that has stopped.
+    pub fn recent_events(&self) -> Vec<RecordedEvent> {
+        self.log.recent()
     }
 
     /// Returns whether the speaker listens, and where not, why.
@@ -114,5 +166,50 @@ impl SpeakerHandle {
         }));
         self.requests.send(query).await.map_err(|_| SpeakerGone)?;
         answered.await.map_err(|_| SpeakerGone)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use margay_bgp_core::{BfdConfig, EventKind, PeerConfig};
+    use margay_net::Asn;
+
+    use super::*;
+    use crate::{SpeakerOptions, spawn};
+
+    #[tokio::test]
+    async fn bfd_sessions_states_and_events_go_through_the_handle() {
+        let (fib, _batches) = mpsc::channel(8);
+        let (handle, task) = spawn(SpeakerOptions { restarting: false, seed: 1 }, fib);
+        let mut sessions = handle.bfd_sessions();
+        assert!(sessions.borrow_and_update().is_empty());
+        let name = PeerName::from("tor");
+        let mut config = SpeakerConfig::new(Asn(65001), [10, 0, 0, 1].into());
+        config.listen_port = 0;
+        let mut peer = PeerConfig::new("192.0.2.2".parse().unwrap(), Asn(65002));
+        peer.passive = true;
+        peer.bfd = Some(BfdConfig::default());
+        config.peers.insert(name.clone(), peer);
+        handle.configure(config).await.unwrap();
+        sessions.changed().await.unwrap();
+        assert_eq!(sessions.borrow_and_update()[&name].remote.to_string(), "192.0.2.2");
+
+        handle.bfd(name.clone(), BfdState::Up, "no diagnostic".to_owned()).await.unwrap();
+        handle.refresh(name.clone(), RefreshDirection::In).await.unwrap();
+        handle.ownership(Arc::default()).await.unwrap();
+        handle.next_hop("10.9.9.9".parse().unwrap(), None).await.unwrap();
+        let view = handle.peers().await.unwrap().remove(0);
+        assert_eq!(view.bfd.unwrap().state, Some(BfdState::Up));
+        assert_eq!(handle.waits().await.unwrap()[0].what, "deferred: waiting for a session with tor");
+        assert!(handle.tracked_next_hops().borrow().is_empty());
+
+        handle.stop(StopKind::Restart).await;
+        task.await.unwrap();
+        let events: Vec<EventKind> = handle.recent_events().into_iter().map(|recorded| recorded.event.kind).collect();
+        let bfd = EventKind::BfdChanged { to: BfdState::Up, reason: "no diagnostic".to_owned() };
+        let refresh = EventKind::RefreshImpossible("the session is Active, not Established".to_owned());
+        assert!(events.contains(&bfd) && events.contains(&refresh), "{events:?}");
     }
 }

@@ -12,11 +12,15 @@
 //!   takes its turn like any other.
 //! - Small messages are written by the task itself; a writer takes over where a peer's socket is full or much is
 //!   queued.
+//! - The hold timer of a peer whose bytes wait for their turn does not expire: it is this node that is busy.
+//! - What a peer doesn't read is bounded by the core, which hands out no more routes until the queue is empty, and ends
+//!   the session when that takes too long (RFC 9687).
 //! - Batches for felix that find its queue full are merged by prefix and wait aside: sessions never wait for the
 //!   kernel's routes.
 
 mod clock;
 mod connection;
+mod events;
 mod fib;
 mod handle;
 mod listener;
@@ -24,6 +28,7 @@ mod outbox;
 mod socket;
 mod task;
 
+pub use events::RecordedEvent;
 pub use handle::{ConfigureError, SpeakerGone, SpeakerHandle};
 pub use listener::{ListenSocketState, ListenStatus, ListenerState};
 pub use margay_bgp_core as core;

@@ -3,6 +3,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use margay_bgp_core::{ListenPeer, Secret};
+use margay_net::Cidr;
 use margay_netlink::socket as options;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -61,7 +62,7 @@ fn outbound(dial: &Dial) -> Result<TcpSocket, String> {
     Ok(TcpSocket::from_std_stream(socket.into()))
 }
 
-/// Listens on the wildcard address of `address`'s family, for that family alone.
+/// Listens on an address, and on a wildcard one for its own family alone.
 pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = new(Domain::for_address(address))?;
     socket.set_reuse_address(true)?;
@@ -78,16 +79,16 @@ pub(crate) fn wildcards(port: u16) -> [SocketAddr; 2] {
     [(Ipv6Addr::UNSPECIFIED, port).into(), (Ipv4Addr::UNSPECIFIED, port).into()]
 }
 
-/// Sets or (`None`) takes away the key for connections from `peer`.
-pub(crate) fn set_listen_password(listener: &TcpListener, peer: IpAddr, password: Option<&Secret>) -> io::Result<()> {
-    options::set_tcp_md5(listener, peer, password.map_or(&[][..], |password| password.expose().as_bytes()))
+/// Sets or (`None`) takes away the key for connections from `peers`; the longest prefix counts.
+pub(crate) fn set_listen_password(listener: &TcpListener, peers: Cidr, password: Option<&Secret>) -> io::Result<()> {
+    options::set_tcp_md5_prefix(listener, peers, password.map_or(&[][..], |password| password.expose().as_bytes()))
 }
 
 /// Gives an accepted connection what its peer's setting asks for; that of a stranger is left alone.
 pub(crate) fn prepare_accepted(stream: &TcpStream, peer: Option<&ListenPeer>) -> io::Result<()> {
     stream.set_nodelay(true)?;
     if let Some(peer) = peer {
-        set_ttl(&SockRef::from(stream), peer.remote, peer.ttl)?;
+        set_ttl(&SockRef::from(stream), peer.remote.addr(), peer.ttl)?;
         set_min_ttl(stream, peer.min_ttl)?;
     }
     Ok(())

@@ -1,7 +1,10 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::time::Duration;
 
-use margay_bgp_core::{ConnectionId, Event, EventKind, FsmState, Input, Options, Output, PeerName, Speaker, StopKind};
+use margay_bgp_core::{
+    BfdSession, ConnectionId, Event, EventKind, FsmState, Input, Options, Output, PeerName, Speaker, StopKind,
+};
 use margay_net::FibBatch;
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::{AbortHandle, JoinHandle, JoinSet};
@@ -10,6 +13,7 @@ use tracing::{debug, info, warn};
 
 use crate::clock::Clock;
 use crate::connection::{Connection, ConnectionEvent, EventSender};
+use crate::events::EventLog;
 use crate::fib::FibQueue;
 use crate::handle::{Request, SpeakerHandle};
 use crate::listener::{self, Accepted, ListenPlan, ListenerState};
@@ -29,6 +33,8 @@ const SLICE: Duration = Duration::from_millis(10);
 const STALL: Duration = Duration::from_millis(500);
 /// ... and then peers' messages that wait in the kernel get this long to arrive before hold timers may expire.
 const STALL_GRACE: Duration = Duration::from_millis(100);
+/// Most connections that say their last words; further ones are closed without, so that a flood of strangers is bounded.
+const CLOSING: usize = 1024;
 /// How long a stop waits for connections to close.
 const STOP_CONNECTIONS: Duration = Duration::from_secs(3);
 /// How long a stop waits for felix to take the last batch.
@@ -60,7 +66,17 @@ pub fn spawn(options: SpeakerOptions, fib: mpsc::Sender<FibBatch>) -> (SpeakerHa
     let (plan, plan_rx) = watch::channel(ListenPlan::default());
     let (listener_state, listener_state_rx) = watch::channel(ListenerState::default());
     let events = broadcast::Sender::new(EVENTS);
-    let handle = SpeakerHandle { requests, events: events.downgrade(), listener: listener_state_rx };
+    let (bfd_sessions, bfd_sessions_rx) = watch::channel(BTreeMap::new());
+    let (tracked_next_hops, tracked_next_hops_rx) = watch::channel(BTreeSet::new());
+    let log = EventLog::default();
+    let handle = SpeakerHandle {
+        requests,
+        events: events.downgrade(),
+        listener: listener_state_rx,
+        log: log.clone(),
+        bfd_sessions: bfd_sessions_rx,
+        tracked_next_hops: tracked_next_hops_rx,
+    };
 
     let clock = Clock::start();
     let core = Speaker::new(Options { seed: options.seed, restarting: options.restarting }, clock.now());
@@ -74,6 +90,9 @@ pub fn spawn(options: SpeakerOptions, fib: mpsc::Sender<FibBatch>) -> (SpeakerHa
         connection_events,
         plan,
         events,
+        log,
+        bfd_sessions,
+        tracked_next_hops,
         closing: JoinSet::new(),
         grace_until: None,
         stopping: false,
@@ -101,6 +120,9 @@ struct Task {
     connection_events: EventSender,
     plan: watch::Sender<ListenPlan>,
     events: broadcast::Sender<Event>,
+    log: EventLog,
+    bfd_sessions: watch::Sender<BTreeMap<PeerName, BfdSession>>,
+    tracked_next_hops: watch::Sender<BTreeSet<IpAddr>>,
     /// Connections that say their last words.
     closing: JoinSet<()>,
     /// Set after a stall: no timer acts before.
@@ -183,7 +205,17 @@ impl Task {
             _ => {}
         }
         self.grace_until = None;
+        self.say_who_is_heard();
         self.core.handle_timeout(self.clock.now());
+    }
+
+    /// Lets no hold timer expire of a peer whose bytes wait for their turn.
+    fn say_who_is_heard(&mut self) {
+        for (&connection, link) in &self.links {
+            if matches!(link, Link::Open(open) if open.is_heard()) {
+                self.core.handle_input(Input::Heard { connection }, self.clock.now());
+            }
+        }
     }
 
     async fn connection_events(&mut self, batch: &mut Vec<(ConnectionId, ConnectionEvent)>) {
@@ -293,15 +325,24 @@ impl Task {
                 self.connect(connection, peer, Dial { remote, source, interface, ttl, min_ttl, password });
             }
             Output::Close { connection } => {
-                if let Some(Link::Open(open)) = self.links.remove(&connection) {
+                if let Some(Link::Open(open)) = self.links.remove(&connection)
+                    && self.closing.len() < CLOSING
+                {
                     self.closing.spawn(open.close());
                 }
             }
-            Output::Listen { port, peers } => {
-                self.plan.send_replace(ListenPlan { port, peers });
+            Output::Listen { port, addresses, peers } => {
+                self.plan.send_replace(ListenPlan { port, addresses, peers });
+            }
+            Output::Bfd(sessions) => {
+                self.bfd_sessions.send_replace(sessions);
+            }
+            Output::TrackNextHops(next_hops) => {
+                self.tracked_next_hops.send_replace(next_hops);
             }
             Output::Event(event) => {
                 log(&event, self.stopping);
+                self.log.record(event.clone());
                 // Nobody may be listening.
                 let _ = self.events.send(event);
             }
@@ -340,16 +381,28 @@ fn log(event: &Event, stopping: bool) {
     let text = &event.kind;
     match &event.kind {
         EventKind::StateChanged { from: FsmState::Established, .. } if !stopping => warn!(peer, "{text}"),
-        EventKind::MalformedUpdate(_) | EventKind::ConfigRefused(_) => warn!(peer, "{text}"),
+        EventKind::MalformedUpdate(_)
+        | EventKind::ConfigRefused(_)
+        | EventKind::PrefixWarning { .. }
+        | EventKind::PrefixLimitExceeded { .. }
+        | EventKind::Held(_) => warn!(peer, "{text}"),
         EventKind::StateChanged { from: FsmState::Established, .. }
         | EventKind::StateChanged { to: FsmState::Established, .. }
         | EventKind::NotificationSent(_)
         | EventKind::NotificationReceived(_)
         | EventKind::GracefulRestartBegan { .. }
         | EventKind::GracefulRestartEnded { .. }
-        | EventKind::SelectionStarted { .. } => info!(peer, "{text}"),
-        EventKind::StateChanged { .. } | EventKind::ConnectionRefused { .. } | EventKind::EndOfRib(_) => {
-            debug!(peer, "{text}");
-        }
+        | EventKind::SelectionStarted { .. }
+        | EventKind::RefreshRequested(_)
+        | EventKind::RefreshImpossible(_)
+        | EventKind::RefreshAnswered { .. }
+        | EventKind::HoldEnded(_)
+        | EventKind::BfdChanged { .. }
+        | EventKind::Drain(_) => info!(peer, "{text}"),
+        EventKind::StateChanged { .. }
+        | EventKind::ConnectionRefused { .. }
+        | EventKind::EndOfRib(_)
+        | EventKind::RefreshBegan(_)
+        | EventKind::RefreshEnded { .. } => debug!(peer, "{text}"),
     }
 }

@@ -6,6 +6,7 @@
 
 mod interop {
     mod graceful_restart;
+    mod load;
     mod malformed;
     mod peers;
     mod shell;

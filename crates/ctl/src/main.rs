@@ -3,6 +3,7 @@
 //! Exit codes: 0 done, 1 failed or a check not passed, 2 wrong usage, 3 the daemon or the datastore is not reachable.
 
 mod bgp;
+mod drain;
 mod failure;
 mod ipam;
 mod kinds;
@@ -65,7 +66,7 @@ enum Command {
     Get(resources::GetArgs),
     /// Shows this node at a glance.
     Status(OutputArgs),
-    /// Shows peers and routes of this node's speaker.
+    /// Shows peers and routes of this node's speaker, and why they are as they are.
     #[command(subcommand)]
     Bgp(bgp::BgpCommand),
     /// Shows and checks the cluster's addresses.

@@ -25,6 +25,16 @@ pub(crate) fn text(text: &str) -> Result<(), Failure> {
     }
 }
 
+/// Prints text that comes bit by bit. False: nobody reads any more.
+pub(crate) fn live(text: &str) -> Result<bool, Failure> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(Failure::Failed(error.to_string())),
+    }
+}
+
 /// Prints a line to standard error.
 pub(crate) fn error(message: &str) {
     // Nobody can be told that standard error is closed.

@@ -235,6 +235,9 @@ fn config(asn: Asn, router_id: std::net::Ipv4Addr, topology: &Topology, sessions
              {family} {{ import none; export where {learned}; }};\n}}\n"
         ));
     }
+    if topology.bfd {
+        line(format_args!("protocol bfd {{\n    interface \"*\" {{ interval 100 ms; multiplier 3; }};\n}}\n"));
+    }
     line(format_args!(
         "template bgp fabric {{\n    hold time 9;\n    keepalive time 3;\n    connect delay time 1;\n    \
          connect retry time 2;\n    error wait time 1, 4;\n    error forget time 5;\n    direct;\n    \
@@ -249,9 +252,10 @@ fn config(asn: Asn, router_id: std::net::Ipv4Addr, topology: &Topology, sessions
         } else {
             format!("where source = RTS_BGP && net ~ CLUSTER_{family}")
         };
+        let bfd = if topology.bfd && session.to_node { "bfd on;\n    " } else { "" };
         line(format_args!(
             "protocol bgp {} from fabric {{\n    local {local} as {asn};\n    neighbor {remote} as {remote_asn};\n    \
-             interface \"{interface}\";\n    {family} {{ import {import}; export {export}; next hop self; }};\n}}\n",
+             interface \"{interface}\";\n    {bfd}{family} {{ import {import}; export {export}; next hop self; }};\n}}\n",
             session_name(far_name, *family)
         ));
     }
@@ -267,7 +271,7 @@ mod tests {
     #[test]
     fn bird_accepts_the_configuration_of_every_family() {
         for families in [Families::V4, Families::V6, Families::Dual] {
-            let topology = Topology::default().with_families(families);
+            let topology = Topology::default().with_families(families).with_bfd();
             let tor = topology.tors().remove(0);
             let node = topology.nodes().remove(0);
             let sessions: Vec<Session> = families

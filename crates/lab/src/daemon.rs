@@ -19,6 +19,8 @@ pub struct Node {
     families: Families,
     binaries: Binaries,
     daemon: Option<Process>,
+    /// `margayd bfd`, which outlives the daemon.
+    bfd: Option<Process>,
 }
 
 impl Node {
@@ -29,7 +31,7 @@ impl Node {
             std::fs::create_dir_all(dir.join(part)).with_context(|| dir.display().to_string())?;
         }
         let datastore = datastore.to_owned();
-        let node = Node { spec, netns, dir, datastore, families, binaries: binaries.clone(), daemon: None };
+        let node = Node { spec, netns, dir, datastore, families, binaries: binaries.clone(), daemon: None, bfd: None };
         places::write(&node.spec.name, &node.spec.name, &node.environment())?;
         Ok(node)
     }
@@ -103,6 +105,18 @@ impl Node {
             }
             Ok(())
         })
+    }
+
+    /// Starts `margayd bfd`.
+    pub fn start_bfd(&mut self) -> Result<()> {
+        if self.bfd.is_some() {
+            bail!("margayd bfd of {} runs already", self.spec.name);
+        }
+        let mut command = Command::new(self.binaries.path("margayd")?);
+        command.arg("bfd").envs(self.environment());
+        let name = format!("margayd bfd of {}", self.spec.name);
+        self.bfd = Some(Process::start(&name, &self.netns, &mut command, &self.dir.join("bfd.log"))?);
+        Ok(())
     }
 
     /// Fails if the daemon isn't running, with the end of its log.

@@ -88,6 +88,9 @@ impl Lab {
     /// Starts the daemons of all nodes and waits until each answers.
     pub fn start_daemons(&mut self) -> Result<()> {
         for node in self.nodes.values_mut() {
+            if self.options.topology.bfd {
+                node.start_bfd()?;
+            }
             node.launch_daemon()?;
         }
         self.nodes.values_mut().try_for_each(Node::wait_for_daemon)

@@ -2,15 +2,16 @@
 
 use std::ffi::OsString;
 use std::io::{Read, Write};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::{Child, ExitCode, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand, ValueEnum};
-use margay_lab::bench::{self, BenchOptions, DeviceKind};
+use margay_lab::bench::{self, BenchOptions, DeviceKind, Limits, Programs, Shape};
 use margay_lab::bird::Fault;
 use margay_lab::demo::{self, DemoOptions};
 use margay_lab::figures::{self, FiguresOptions};
@@ -39,7 +40,7 @@ enum Task {
     Exec(Place),
     /// Measure what pods and daemons cost in the demo's cluster.
     Figures(FiguresArguments),
-    /// Measure BGP speakers side by side: time and memory of a table's way through each.
+    /// Measure BGP speakers side by side: time, processor time and memory of routes' way through each.
     BenchBgp(BenchArguments),
     /// Take down the lab that was left up.
     Down,
@@ -48,7 +49,7 @@ enum Task {
     #[command(hide = true)]
     Enter(Place),
     #[command(hide = true)]
-    BenchNull { address: Ipv4Addr, asn: u32, feeder: Ipv4Addr },
+    BenchNull { address: IpAddr, asn: u32, receivers: Vec<IpAddr> },
 }
 
 #[derive(Parser)]
@@ -107,23 +108,35 @@ struct FiguresArguments {
 
 #[derive(Parser)]
 struct BenchArguments {
-    /// Prefixes that the feeder announces.
-    #[arg(long, default_value_t = 100_000)]
-    routes: usize,
-    /// A shape for each: so many receivers.
-    #[arg(long, value_delimiter = ',', default_values_t = [1, 50])]
-    receivers: Vec<usize>,
-    /// What to measure.
-    #[arg(long, value_enum, value_delimiter = ',', default_values = ["null", "margay", "bird"])]
-    devices: Vec<DeviceName>,
+    /// What to measure: 1x100k, 1x100k-ipv6, 1x1M, 10x100k-same, 100x1k, fanout-50x100k, rr-500; all if not given.
+    #[arg(long, value_delimiter = ',', default_values_t = Shape::ALL)]
+    shapes: Vec<Shape>,
+    /// Whom to measure: null, margay, bird2, frr, gobgp, openbgpd; all if not given.
+    #[arg(long, value_delimiter = ',', default_values_t = DeviceKind::ALL)]
+    devices: Vec<DeviceKind>,
     /// Runs of each; the median counts.
     #[arg(long, default_value_t = 3)]
     runs: usize,
+    /// A device whose phases take longer together, in seconds, runs no more in that shape.
+    #[arg(long, default_value_t = 60)]
+    once: u64,
+    /// Multiplies prefixes and, where there are many, peers.
+    #[arg(long, default_value_t = 1.0)]
+    scale: f64,
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// The longest that a phase may take, in seconds.
+    #[arg(long, default_value_t = 180)]
+    limit_seconds: u64,
+    /// A device that takes more memory is ended.
+    #[arg(long, default_value_t = 8192)]
+    limit_mib: u64,
     /// The program that runs our speaker; the release build's example `bench_speaker` if not given.
     #[arg(long)]
     speaker: Option<PathBuf>,
+    /// Write bgp.md, bgp.json and bgp.svg to this folder.
+    #[arg(long)]
+    out: Option<PathBuf>,
     #[arg(short, long, value_enum, default_value = "markdown")]
     output: Format,
 }
@@ -132,14 +145,6 @@ struct BenchArguments {
 enum Format {
     Markdown,
     Json,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum DeviceName {
-    /// A forwarder without tables: the harness's own cost.
-    Null,
-    Margay,
-    Bird,
 }
 
 #[derive(Parser)]
@@ -177,16 +182,6 @@ impl From<DatastoreName> for DatastoreKind {
     }
 }
 
-impl From<DeviceName> for DeviceKind {
-    fn from(name: DeviceName) -> DeviceKind {
-        match name {
-            DeviceName::Null => DeviceKind::Null,
-            DeviceName::Margay => DeviceKind::Margay,
-            DeviceName::Bird => DeviceKind::Bird,
-        }
-    }
-}
-
 impl From<FamiliesName> for Families {
     fn from(name: FamiliesName) -> Families {
         match name {
@@ -210,7 +205,7 @@ fn main() -> ExitCode {
         Task::Figures(arguments) if isolation::inside() => figures_inside(&arguments),
         Task::BenchBgp(arguments) if isolation::inside() => bench_inside(&arguments),
         Task::Figures(_) | Task::BenchBgp(_) => own_a_lab(false),
-        Task::BenchNull { address, asn, feeder } => bench::run_null(address, asn, feeder).map(|()| true),
+        Task::BenchNull { address, asn, receivers } => bench::run_null(address, asn, &receivers).map(|()| true),
         Task::Exec(place) => kept_lab().and_then(|lab| lab.exec(&place.place, &place.command)).map(|()| true),
         Task::Down => down(),
         Task::Manifests { folder } => write_manifests(&folder),
@@ -280,15 +275,26 @@ fn bench_inside(arguments: &BenchArguments) -> Result<bool> {
         None => Binaries::locate()?.dir().join("examples/bench_speaker"),
     };
     let options = BenchOptions {
-        routes: arguments.routes,
-        receivers: arguments.receivers.clone(),
-        devices: arguments.devices.iter().copied().map(DeviceKind::from).collect(),
+        shapes: arguments.shapes.clone(),
+        devices: arguments.devices.clone(),
         runs: arguments.runs,
+        once: Duration::from_secs(arguments.once),
+        scale: arguments.scale,
         seed: arguments.seed,
-        speaker,
+        limits: Limits { time: Duration::from_secs(arguments.limit_seconds), memory_mib: arguments.limit_mib },
+        programs: Programs { lab: std::env::current_exe()?, speaker },
     };
     let report = bench::run(&options)?;
-    print(arguments.output, report.markdown(), &report)
+    if let Some(folder) = &arguments.out {
+        std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+        let json = serde_json::to_string_pretty(&report)? + "\n";
+        for (name, text) in [("bgp.md", report.markdown()), ("bgp.json", json), ("bgp.svg", report.svg())] {
+            let path = folder.join(name);
+            std::fs::write(&path, text).with_context(|| path.display().to_string())?;
+        }
+    }
+    print(arguments.output, report.markdown(), &report)?;
+    Ok(report.is_complete())
 }
 
 fn print(format: Format, markdown: String, value: &impl serde::Serialize) -> Result<bool> {

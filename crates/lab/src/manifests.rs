@@ -121,6 +121,9 @@ spec:
 ",
             name = tor.name,
         );
+        if topology.bfd {
+            text.push_str("  bfd:\n    minTx: 100ms\n    minRx: 100ms\n    multiplier: 3\n");
+        }
     }
     text
 }

@@ -51,11 +51,13 @@ pub struct Topology {
     pub spines: u8,
     /// The address families in use.
     pub families: Families,
+    /// Whether ToRs and nodes watch each other by BFD, 3 x 100 ms.
+    pub bfd: bool,
 }
 
 impl Default for Topology {
     fn default() -> Topology {
-        Topology { racks: 2, tors_per_rack: 2, nodes_per_rack: 2, spines: 2, families: Families::V4 }
+        Topology { racks: 2, tors_per_rack: 2, nodes_per_rack: 2, spines: 2, families: Families::V4, bfd: false }
     }
 }
 
@@ -155,6 +157,11 @@ impl Topology {
         Topology { families, ..self }
     }
 
+    /// The same shape, with BFD between ToRs and nodes.
+    pub fn with_bfd(self) -> Topology {
+        Topology { bfd: true, ..self }
+    }
+
     /// The spines.
     pub fn spines(&self) -> Vec<SpineSpec> {
         (1..=self.spines)
@@ -245,7 +252,7 @@ mod tests {
     #[test]
     fn no_as_number_and_no_address_is_given_twice_in_the_largest_topology() {
         let topology =
-            Topology { racks: 15, tors_per_rack: 9, nodes_per_rack: 200, spines: 15, families: Families::Dual };
+            Topology { racks: 15, tors_per_rack: 9, nodes_per_rack: 200, spines: 15, families: Families::Dual, bfd: true };
         let mut asns = BTreeSet::new();
         let mut addresses = BTreeSet::new();
         for spine in topology.spines() {

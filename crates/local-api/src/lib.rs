@@ -3,14 +3,22 @@
 //! HTTP/1.1 with JSON bodies under `/v1/`, so that `curl --unix-socket` works as well. Only root may connect. An error
 //! answers with a status of 400 and above and an [`ApiError`] as its body.
 
+mod bfd;
 mod bgp;
 mod client;
 mod cni;
 mod policy;
 mod status;
 
-pub use bgp::{BgpPathView, BgpPeerView, BgpPeers, BgpRouteView, BgpRoutes};
-pub use client::{Client, ClientError};
+pub use bfd::{
+    BFD_SOCKET, BFD_VERSION, BfdDiagnostic, BfdLateness, BfdMessage, BfdProcessStatus, BfdRefusal, BfdRequest,
+    BfdSessionConfig, BfdSessionState, BfdSessionStatus,
+};
+pub use bgp::{
+    BgpAdvertisement, BgpDirection, BgpDone, BgpDrainRequest, BgpEvent, BgpEvents, BgpFamily, BgpNeighbor, BgpPathView,
+    BgpPeerView, BgpPeers, BgpRefreshRequest, BgpResetRequest, BgpRouteView, BgpRoutes, BgpWait, BgpWhy,
+};
+pub use client::{Client, ClientError, with_query};
 pub use cni::{
     AddRequest, AddResponse, Attachment, CheckRequest, CniStatus, DelRequest, GcRequest, GcResponse, Pod, Port,
 };
@@ -32,6 +40,15 @@ pub mod path {
     pub const CNI_STATUS: &str = "/v1/cni/status";
     pub const BGP_PEERS: &str = "/v1/bgp/peers";
     pub const BGP_ROUTES: &str = "/v1/bgp/routes";
+    pub const BGP_NEIGHBOR: &str = "/v1/bgp/neighbor";
+    pub const BGP_WHY: &str = "/v1/bgp/why";
+    pub const BGP_EVENTS: &str = "/v1/bgp/events";
+    pub const BGP_REFRESH: &str = "/v1/bgp/refresh";
+    pub const BGP_RESET: &str = "/v1/bgp/reset";
+    pub const BGP_DRAIN: &str = "/v1/bgp/drain";
+    pub const BGP_UNDRAIN: &str = "/v1/bgp/undrain";
+    /// Prometheus's metrics, as text.
+    pub const METRICS: &str = "/metrics";
     pub const POLICY_EXPLAIN: &str = "/v1/policy/explain";
 }
 
@@ -63,6 +80,8 @@ impl ApiError {
     pub const CHECK_FAILED: u32 = 101;
     /// Everything else.
     pub const INTERNAL: u32 = 999;
+    /// What was asked about is not there: a peer, a prefix.
+    pub const NOT_FOUND: u32 = 102;
 
     pub fn new(code: u32, message: impl Into<String>, details: impl Into<String>) -> ApiError {
         ApiError { code, message: message.into(), details: details.into() }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -28,9 +29,13 @@ impl NextHop {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BestRoute {
     pub prefix: Cidr,
-    pub next_hops: BTreeSet<NextHop>,
+    /// Shared among the many routes that have the same.
+    pub next_hops: Arc<BTreeSet<NextHop>>,
     /// Kept over a peer's restart (RFC 4724 section 4.2): still used, not fresh.
     pub stale: bool,
+    /// Packets to the prefix are discarded (RFC 7999); there are no next hops.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub discard: bool,
 }
 
 /// One change of the table that felix programs for the speaker.

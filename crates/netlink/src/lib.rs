@@ -2,11 +2,13 @@
 //!
 //! Synchronous; with the feature `async` the [`rtnl::Monitor`] can be awaited. The only package with `unsafe` code.
 
+pub mod datagram;
 mod error;
 pub mod message;
 pub mod netns;
 pub mod nft;
 pub mod rtnl;
+pub mod schedule;
 pub mod socket;
 pub mod sysctl;
 mod transport;

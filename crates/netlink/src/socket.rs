@@ -71,7 +71,7 @@ pub fn set_min_ttl(socket: &impl AsFd, min_ttl: u8) -> io::Result<()> {
     }
 }
 
-fn family(fd: BorrowedFd<'_>) -> io::Result<Family> {
+pub(crate) fn family(fd: BorrowedFd<'_>) -> io::Result<Family> {
     let mut domain = 0i32;
     let mut len = size_of::<i32>() as libc::socklen_t;
     // SAFETY: both pointers are to live values, and `len` is the size of the first.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use margay_api::Labels;
 use margay_api::kinds::{BgpPeer, IpPool, Node, SecretKeyRef, WorkloadEndpoint};
-use margay_bgp_core::SpeakerConfig;
+use margay_bgp_core::{Drain, SpeakerConfig};
 use margay_bgp_speaker::SpeakerHandle;
 use margay_datastore::{KeyValue, PrefixEvent, Revision};
 use margay_felix_agent::{FelixHandle, ToFelix};
@@ -42,6 +42,11 @@ pub(crate) enum Message {
     PutProfile(KeyValue),
     /// Why this node is not registered; None where it is.
     Registration(Option<String>),
+    /// Drains the node whatever its resource says, or (None) no longer; `done` is told when the speaker knows.
+    Drain {
+        drain: Option<Drain>,
+        done: Done,
+    },
     /// A question about the cluster.
     Ask(Box<dyn FnOnce(&Cluster) + Send>),
 }
@@ -61,7 +66,10 @@ pub(crate) struct Actor {
     away: BTreeMap<Watched, (String, SystemTime)>,
     unregistered: Option<(String, SystemTime)>,
     told: Told,
-    applied: Option<SpeakerConfig>,
+    applied: Option<Arc<SpeakerConfig>>,
+    /// Asked for by the local API.
+    drain: Option<Drain>,
+    drain_asked: Vec<Done>,
     problems: Vec<String>,
     policy_problems: Vec<String>,
     pools: Arc<Vec<IpPool>>,
@@ -94,6 +102,8 @@ impl Actor {
             unregistered: None,
             told: Told::default(),
             applied: None,
+            drain: None,
+            drain_asked: Vec::new(),
             problems: Vec::new(),
             policy_problems: Vec::new(),
             pools: Arc::default(),
@@ -120,6 +130,11 @@ impl Actor {
             }
             if self.waiting_for.is_empty() {
                 self.flush().await;
+            }
+            let drained = self.drained();
+            for told in self.drain_asked.drain(..) {
+                // An asker that is gone needs no answer.
+                let _ = told.send(drained.clone());
             }
             for (interface, reply) in done {
                 self.felix.send(ToFelix::EndpointBarrier { interface, reply }).await;
@@ -153,6 +168,11 @@ impl Actor {
             Message::Registration(reason) => {
                 let since = self.unregistered.as_ref().map_or_else(SystemTime::now, |(_, since)| *since);
                 self.unregistered = reason.map(|reason| (reason, since));
+            }
+            Message::Drain { drain, done: told } => {
+                self.drain = drain;
+                self.drain_asked.push(told);
+                self.cluster.dirty.bgp = true;
             }
             // A question that panics is its asker's trouble: it only reads.
             Message::Ask(ask) => drop(std::panic::catch_unwind(AssertUnwindSafe(|| ask(&self.cluster)))),
@@ -213,14 +233,25 @@ impl Actor {
         let secrets = self.secrets.clone();
         let secret = move |reference: &SecretKeyRef| secret::read(&secrets, reference);
         let resources = BgpResources { node, nodes: &nodes, peers: &peers, config: &config, pools: &self.pools };
-        let plan = bgp_config::plan(resources, &secret);
+        let mut plan = bgp_config::plan(resources, &secret);
         self.problems = plan.problems;
-        if self.applied.as_ref() == Some(&plan.config) {
+        plan.config.drain = self.drain.or(plan.config.drain);
+        if self.applied.as_deref() == Some(&plan.config) {
             return;
         }
         match self.speaker.configure(plan.config.clone()).await {
-            Ok(()) => self.applied = Some(plan.config),
+            Ok(()) => self.applied = Some(plan.config.into()),
             Err(error) => self.problems.push(format!("BGP: {error}; the last good configuration stays")),
+        }
+    }
+
+    /// Whether the speaker knows of the drain that was asked for last, or why not.
+    fn drained(&self) -> Result<(), String> {
+        match &self.applied {
+            // What the resource says may still drain the node.
+            Some(applied) if self.drain.is_none() || applied.drain == self.drain => Ok(()),
+            Some(_) => Err(format!("the speaker did not take it: {}", self.problems.join("; "))),
+            None => Err("BGP has no configuration yet; the drain is part of its first one".to_owned()),
         }
     }
 
@@ -253,8 +284,8 @@ impl Actor {
             node_revision: cluster.node_revision,
             own_blocks: cluster.own_blocks.clone(),
             profiles: cluster.profiles.clone(),
-            local_asn: self.applied.as_ref().map(|config| config.asn),
-            router_id: self.applied.as_ref().map(|config| config.router_id.to_string()),
+            bgp: self.applied.clone(),
+            drain: self.drain,
             policies: cluster.policies.len(),
             local_endpoints: cluster.local_endpoints.len(),
             endpoints: cluster.endpoints.len(),

@@ -7,9 +7,7 @@ use axum::http::{Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use margay_local_api::{
-    AddResponse, ApiError, BgpPeers, BgpRoutes, CniStatus, ExplainRequest, ExplainResponse, GcResponse, Status, path,
-};
+use margay_local_api::{AddResponse, ApiError, CniStatus, ExplainRequest, ExplainResponse, GcResponse, Status, path};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixListener;
@@ -18,9 +16,13 @@ use tokio::sync::oneshot;
 use crate::cni::{Cni, StatusQuery};
 use crate::status::Viewer;
 
+mod bgp;
 mod socket;
+mod stream;
 
+pub(crate) use bgp::{BgpApi, BgpHost, metrics_router, router as bgp_router};
 pub(crate) use socket::bind;
+pub(crate) use socket::take;
 
 /// What the handlers need.
 #[derive(Debug, Clone)]
@@ -31,19 +33,27 @@ pub(crate) struct Api {
 
 /// Serves until it is told to stop, then until the requests under way are answered.
 pub(crate) async fn serve(listener: UnixListener, api: Api, stop: oneshot::Receiver<()>) -> std::io::Result<()> {
+    let bgp = bgp_router(api.viewer.bgp.clone());
     let router = Router::new()
         .route(path::STATUS, get(status))
-        .route(path::BGP_PEERS, get(bgp_peers))
-        .route(path::BGP_ROUTES, get(bgp_routes))
         .route(path::POLICY_EXPLAIN, post(explain))
         .route(path::CNI_ADD, post(cni_add))
         .route(path::CNI_DEL, post(cni_del))
         .route(path::CNI_CHECK, post(cni_check))
         .route(path::CNI_GC, post(cni_gc))
         .route(path::CNI_STATUS, get(cni_status))
-        .fallback(unknown)
-        .method_not_allowed_fallback(wrong_method)
-        .with_state(api);
+        .with_state(api)
+        .merge(bgp);
+    serve_router(listener, router, stop).await
+}
+
+/// Serves the routes, and says of every other path or method that it isn't there.
+pub(crate) async fn serve_router(
+    listener: UnixListener,
+    router: Router,
+    stop: oneshot::Receiver<()>,
+) -> std::io::Result<()> {
+    let router = router.fallback(unknown).method_not_allowed_fallback(wrong_method);
     let stopped = async {
         // A sender that is gone means the same.
         let _ = stop.await;
@@ -53,7 +63,7 @@ pub(crate) async fn serve(listener: UnixListener, api: Api, stop: oneshot::Recei
 
 /// An error with the HTTP status that fits it.
 #[derive(Debug)]
-struct Failed(ApiError);
+pub(crate) struct Failed(ApiError);
 
 impl From<ApiError> for Failed {
     fn from(error: ApiError) -> Self {
@@ -66,7 +76,7 @@ impl IntoResponse for Failed {
         let status = match self.0.code {
             ApiError::TRY_AGAIN | ApiError::NOT_AVAILABLE => StatusCode::SERVICE_UNAVAILABLE,
             ApiError::BAD_REQUEST => StatusCode::BAD_REQUEST,
-            ApiError::UNKNOWN_CONTAINER => StatusCode::NOT_FOUND,
+            ApiError::UNKNOWN_CONTAINER | ApiError::NOT_FOUND => StatusCode::NOT_FOUND,
             ApiError::EXHAUSTED | ApiError::CHECK_FAILED => StatusCode::CONFLICT,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         };
@@ -98,14 +108,6 @@ fn body<T: DeserializeOwned>(bytes: Body) -> Result<T, Failed> {
 
 async fn status(State(api): State<Api>) -> Answer<Status> {
     work("status", async move { api.viewer.status().await }).await
-}
-
-async fn bgp_peers(State(api): State<Api>) -> Answer<BgpPeers> {
-    work("the list of peers", async move { api.viewer.peers().await }).await
-}
-
-async fn bgp_routes(State(api): State<Api>) -> Answer<BgpRoutes> {
-    work("the list of routes", async move { api.viewer.routes().await }).await
 }
 
 async fn explain(State(api): State<Api>, bytes: Body) -> Answer<ExplainResponse> {

@@ -207,7 +207,7 @@ fn export_policy(pools: &[IpPool], ibgp: bool, family: Family) -> ExportPolicy {
     let mut rules = Vec::new();
     let mut rule = |prefixes: Vec<PrefixMatch>, origins: Vec<RouteOrigin>, action, set: &[SetOperation]| {
         if !prefixes.is_empty() {
-            let matches = RouteMatch { prefixes, origins, communities: Vec::new() };
+            let matches = RouteMatch { prefixes, origins, ..RouteMatch::default() };
             rules.push(Rule { matches, action, set: set.to_vec() });
         }
     };

@@ -2,12 +2,15 @@
 
 mod actor;
 mod api;
+mod bfd;
 mod bgp_config;
+mod bgp_events;
 mod bgp_view;
 mod changes;
 mod cleanup;
 mod cluster;
 mod cni;
+mod metrics;
 mod node;
 mod options;
 mod register;
@@ -15,6 +18,8 @@ mod registration;
 mod restart;
 mod secret;
 mod shared;
+mod speaker_calls;
+mod standalone;
 mod status;
 mod tasks;
 
@@ -36,6 +41,10 @@ struct Cli {
 enum Command {
     /// Runs the node daemon.
     Node(Box<NodeOptions>),
+    /// Runs a speaker of its own, configured by a file: a route reflector, a router of a lab.
+    Bgp(standalone::SpeakerArgs),
+    /// Runs BFD for the node daemon, as a process that outlives it.
+    Bfd(bfd::BfdOptions),
     /// Lists or removes everything of Margay's in this machine's kernel.
     Cleanup(cleanup::CleanupOptions),
 }
@@ -45,6 +54,8 @@ fn main() -> ExitCode {
     options::start_logging();
     let result = match cli.command {
         Command::Node(options) => node::run(*options),
+        Command::Bgp(args) => standalone::run(args),
+        Command::Bfd(options) => bfd::run(&options),
         Command::Cleanup(options) => cleanup::run(&options),
     };
     match result {

@@ -1,11 +1,11 @@
 //! The composition root of `margayd node`: nothing else starts long-lived tasks of the daemon.
 
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use margay_api::kinds::{Node, NodeSpec};
-use margay_bgp_core::StopKind;
+use margay_bgp_core::{Drain, SpeakerConfig, StopKind};
 use margay_bgp_speaker::{SpeakerHandle, SpeakerOptions};
 use margay_felix_agent::{AgentOptions, ToFelix};
 use margay_ipam_client::IpamClient;
@@ -15,9 +15,11 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::Exit;
 use crate::actor::{Actor, Message};
-use crate::api::{self, Api};
+use crate::api::{self, Api, BgpApi, BgpHost};
+use crate::bgp_events::EventLog;
 use crate::cluster::Watched;
 use crate::cni::{Cni, Notes};
+use crate::metrics;
 use crate::options::NodeOptions;
 use crate::registration::Registrar;
 use crate::restart;
@@ -26,10 +28,10 @@ use crate::status::Viewer;
 use crate::tasks::Tasks;
 
 /// How many messages may wait between two parts of the daemon.
-const QUEUE: usize = 1024;
+pub(crate) const QUEUE: usize = 1024;
 
 /// How long requests under way and the speaker's connections may take to end after a signal.
-const LAST_WORDS: Duration = Duration::from_millis(1500);
+pub(crate) const LAST_WORDS: Duration = Duration::from_millis(1500);
 
 pub(crate) fn run(options: NodeOptions) -> Result<(), Exit> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -48,6 +50,7 @@ async fn start(options: NodeOptions) -> Result<(), Exit> {
     let url = options.datastore.clone().unwrap_or_default();
     let store = margay_datastore::open(&url).map_err(|error| Exit::usage(error.to_string()))?;
     let socket = api::bind(&options.socket())?;
+    let metrics_listen = options.metrics_listen;
     let restarting = restart::is_restart(&options.state)?;
     let notes = Notes::new(options.state.join("attachments"));
     tracing::info!(node = %name, datastore = without_password(&url), restarting, "margayd starts");
@@ -66,6 +69,8 @@ async fn start(options: NodeOptions) -> Result<(), Exit> {
     });
     let felix = margay_felix_agent::spawn(AgentOptions::default(), to_speaker)
         .map_err(|error| Exit::failed(format!("cannot program the kernel: {error}")))?;
+    let (events, recording) = EventLog::record(&speaker).map_err(|gone| Exit::failed(gone.to_string()))?;
+    tasks.spawn("the record of BGP's events", recording);
     let ipam = IpamClient::new(store.clone(), &name);
 
     let (shared_sender, shared) = watch::channel(Arc::new(Shared::default()));
@@ -111,19 +116,51 @@ async fn start(options: NodeOptions) -> Result<(), Exit> {
     tasks.spawn("registration", registrar.run());
 
     let cni = Cni::new(name.clone(), store, ipam.clone(), actor_sender.clone(), shared.clone(), notes);
+    let host = Arc::new(NodeHost { shared: shared.clone(), actor: actor_sender.clone() });
+    let bgp = BgpApi { speaker: speaker.clone(), events, host };
+    let (stop_metrics, stopped) = watch::channel(false);
+    tasks.spawn("the metrics", metrics::serve(metrics_listen, api::metrics_router(bgp.clone()), stopped));
     let viewer = Viewer {
         node: name,
         datastore: without_password(&url).into(),
         started: Instant::now(),
         shared,
         actor: actor_sender,
-        speaker: speaker.clone(),
+        bgp,
         felix,
         ipam,
     };
     let (stop, stopped) = oneshot::channel();
     let serving = api::serve(socket.listener, Api { cni, viewer }, stopped);
-    run_until_stopped(serving, stop, tasks, speaker).await
+    let ended = run_until_stopped(serving, stop, tasks, speaker).await;
+    stop_metrics.send_replace(true);
+    ended
+}
+
+/// Who configures a node's speaker: the task that knows the cluster.
+#[derive(Debug)]
+struct NodeHost {
+    shared: watch::Receiver<Arc<Shared>>,
+    actor: mpsc::Sender<Message>,
+}
+
+impl BgpHost for NodeHost {
+    fn config(&self) -> Option<Arc<SpeakerConfig>> {
+        self.shared.borrow().bgp.clone()
+    }
+
+    fn drain_override(&self) -> Option<Drain> {
+        self.shared.borrow().drain
+    }
+
+    fn set_drain(&self, drain: Option<Drain>) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send + '_>> {
+        Box::pin(async move {
+            let (done, told) = oneshot::channel();
+            let stopping = "margayd is stopping".to_owned();
+            self.actor.send(Message::Drain { drain, done }).await.map_err(|_| stopping.clone())?;
+            told.await.unwrap_or(Err(stopping))
+        })
+    }
 }
 
 /// Serves until a signal comes or a task ends, then lets requests under way come to their end. Peers keep the routes,
@@ -156,19 +193,19 @@ async fn run_until_stopped(
 }
 
 /// The signals that end the daemon.
-struct Signals {
+pub(crate) struct Signals {
     terminate: Signal,
     interrupt: Signal,
 }
 
 impl Signals {
-    fn new() -> Result<Signals, Exit> {
+    pub(crate) fn new() -> Result<Signals, Exit> {
         let failed = |error: std::io::Error| Exit::failed(format!("cannot wait for signals: {error}"));
         let terminate = signal(SignalKind::terminate()).map_err(failed)?;
         Ok(Signals { terminate, interrupt: signal(SignalKind::interrupt()).map_err(failed)? })
     }
 
-    async fn next(&mut self) -> &'static str {
+    pub(crate) async fn next(&mut self) -> &'static str {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",
@@ -177,7 +214,7 @@ impl Signals {
 }
 
 /// Spreads the timers of speakers that start together.
-fn random_seed() -> Result<u64, Exit> {
+pub(crate) fn random_seed() -> Result<u64, Exit> {
     rand::rngs::OsRng
         .try_next_u64()
         .map_err(|error| Exit::failed(format!("the kernel gives no random numbers: {error}")))

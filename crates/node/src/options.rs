@@ -3,6 +3,7 @@ use std::path::PathBuf;
 use clap::Args;
 use margay_net::Family;
 
+use crate::metrics::MetricsListen;
 use crate::register::Method;
 
 /// What the node daemon is told on its command line or in its environment.
@@ -32,6 +33,9 @@ pub(crate) struct NodeOptions {
     /// Where secrets that BGPPeers name are read from, as NAME/KEY.
     #[arg(long, env = "MARGAY_SECRETS", default_value = "/etc/margay/secrets")]
     pub(crate) secrets: PathBuf,
+    /// Where Prometheus finds the metrics: ADDRESS:PORT, or off.
+    #[arg(long, env = "MARGAY_METRICS_LISTEN", default_value = "127.0.0.1:9091")]
+    pub(crate) metrics_listen: MetricsListen,
 }
 
 impl NodeOptions {

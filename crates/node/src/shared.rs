@@ -6,9 +6,10 @@ use std::time::SystemTime;
 
 use margay_api::Labels;
 use margay_api::kinds::IpPool;
+use margay_bgp_core::{Drain, SpeakerConfig};
 use margay_datastore::Revision;
 use margay_local_api::Wait;
-use margay_net::{Asn, Cidr};
+use margay_net::Cidr;
 
 /// A copy of what matters, made whenever the actor took something in.
 #[derive(Debug, Clone, Default)]
@@ -21,8 +22,10 @@ pub(crate) struct Shared {
     pub(crate) node_revision: Option<Revision>,
     pub(crate) own_blocks: Arc<BTreeSet<Cidr>>,
     pub(crate) profiles: Arc<BTreeSet<String>>,
-    pub(crate) local_asn: Option<Asn>,
-    pub(crate) router_id: Option<String>,
+    /// The speaker's configuration, as it is in force.
+    pub(crate) bgp: Option<Arc<SpeakerConfig>>,
+    /// What the local API asked for.
+    pub(crate) drain: Option<Drain>,
     pub(crate) policies: usize,
     pub(crate) local_endpoints: usize,
     pub(crate) endpoints: usize,

@@ -2,21 +2,19 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use margay_api::kinds::Protocol;
-use margay_bgp_core::RouteFilter;
-use margay_bgp_speaker::SpeakerHandle;
 use margay_felix_agent::FelixHandle;
 use margay_ipam_client::IpamClient;
 use margay_local_api::{
-    ApiError, BgpPeers, BgpRoutes, DatastoreStatus, EndpointsStatus, ExplainRequest, ExplainResponse, IpamStatus,
-    KernelStatus, PolicyStatus, Status,
+    ApiError, DatastoreStatus, EndpointsStatus, ExplainRequest, ExplainResponse, IpamStatus, KernelStatus,
+    PolicyStatus, Status,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::actor::Message;
-use crate::bgp_view;
+use crate::api::BgpApi;
 use crate::cluster::Cluster;
 use crate::shared::{Shared, Waiting};
 
@@ -32,7 +30,7 @@ pub(crate) struct Viewer {
     pub(crate) started: Instant,
     pub(crate) shared: watch::Receiver<Arc<Shared>>,
     pub(crate) actor: mpsc::Sender<Message>,
-    pub(crate) speaker: SpeakerHandle,
+    pub(crate) bgp: BgpApi,
     pub(crate) felix: FelixHandle,
     pub(crate) ipam: IpamClient,
 }
@@ -64,7 +62,7 @@ impl Viewer {
                 routes: felix.routes.clone(),
                 last_error: felix.last_error.clone().unwrap_or_default(),
             },
-            bgp: self.peers().await?,
+            bgp: self.bgp.peers().await?,
             ipam: self.ipam_status(&shared).await,
             endpoints: EndpointsStatus { local: shared.local_endpoints as u64, cluster: shared.endpoints as u64 },
             policy: PolicyStatus {
@@ -86,22 +84,6 @@ impl Viewer {
             None => shared.own_blocks.iter().map(ToString::to_string).collect(),
         };
         IpamStatus { blocks }
-    }
-
-    pub(crate) async fn peers(&self) -> Result<BgpPeers, ApiError> {
-        let shared = self.shared.borrow().clone();
-        let peers = self.speaker.peers().await.map_err(|gone| stopping(&gone))?;
-        Ok(BgpPeers {
-            local_asn: shared.local_asn,
-            router_id: shared.router_id.clone(),
-            listener: bgp_view::listener(&self.speaker.listener_state()),
-            peers: peers.iter().map(|peer| bgp_view::peer(peer, SystemTime::now())).collect(),
-        })
-    }
-
-    pub(crate) async fn routes(&self) -> Result<BgpRoutes, ApiError> {
-        let routes = self.speaker.routes(RouteFilter::default()).await.map_err(|gone| stopping(&gone))?;
-        Ok(BgpRoutes { routes: routes.iter().map(bgp_view::route).collect() })
     }
 
     pub(crate) async fn explain(&self, request: ExplainRequest) -> Result<ExplainResponse, ApiError> {
@@ -153,7 +135,7 @@ pub(crate) fn unanswered() -> ApiError {
 }
 
 /// The resident set, from /proc (proc(5), statm: pages).
-fn resident_bytes() -> u64 {
+pub(crate) fn resident_bytes() -> u64 {
     let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
     let pages: u64 = statm.split(' ').nth(1).and_then(|pages| pages.parse().ok()).unwrap_or_default();
     pages * 4096

@@ -1,9 +1,11 @@
-//! Tasks of Margay's developers: `cargo demo` and `cargo verify`, both aliases of this program. It depends on nothing
-//! that takes long to build, since it installs what the build of the rest needs.
+//! Tasks of Margay's developers: `cargo demo`, `cargo bench-bgp`, `cargo verify` and `cargo fuzz-bgp`, all aliases of this
+//! program. It depends on nothing that takes long to build, since it installs what the build of the rest needs.
 
 mod apt;
+mod bench;
 mod cargo;
 mod demo;
+mod fuzz;
 mod packages;
 mod suite;
 mod tally;
@@ -22,10 +24,14 @@ Tasks of Margay's developers.
       --break tor-export              a mistake in the fabric, to see the checks find it (exit 1)
   cargo demo -- exec PLACE -- CMD     run a command in the cluster that was left up: at a node, pod, router or `hub`
   cargo demo -- down                  take it down
+  cargo bench-bgp [-- OPTIONS]        install what is missing, build, measure BGP speakers side by side
+      --shapes, --devices, --runs, --scale ...   as of `margay-lab bench-bgp --help`; without options all is measured,
+                                      and docs/benchmarks/bgp.{md,json,svg} are made anew
   cargo verify [SUITE...]             install what is missing, build, then formatting, clippy and all tests
       --list                          name the suites
+  cargo fuzz-bgp TARGET SECONDS       let libFuzzer try the BGP decoders, or the whole speaker
 
-Both need root: they make network namespaces.";
+All but the last need root: they make network namespaces.";
 
 fn main() -> ExitCode {
     let mut arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
@@ -40,7 +46,9 @@ fn main() -> ExitCode {
     }
     let outcome = match task.to_str() {
         Some("demo") => demo::run(&arguments),
+        Some("bench-bgp") => bench::run(&arguments),
         Some("verify") => verify::run(&arguments),
+        Some("fuzz-bgp") => fuzz::run(&arguments),
         _ => {
             eprintln!("{USAGE}");
             return ExitCode::from(2);

@@ -28,13 +28,15 @@ const LAB: [Package; 5] = [
 ];
 
 /// For tests against other people's programs.
-const PEERS: [Package; 7] = [
+const PEERS: [Package; 9] = [
     package("busybox-static", "/bin/busybox"),
     package("containerd", "containerd"),
     package("etcd-client", "etcdctl"),
     package("etcd-server", "etcd"),
+    package("exabgp", "/usr/sbin/exabgp"),
     package("frr", "/usr/lib/frr/bgpd"),
     package("gobgpd", "gobgpd"),
+    package("openbgpd", "/usr/sbin/bgpd"),
     package("runc", "runc"),
 ];
 
@@ -48,4 +50,11 @@ pub(crate) fn of_demo(etcd: bool) -> Vec<Package> {
 /// What all tests need.
 pub(crate) fn of_verify() -> Vec<Package> {
     [&BUILD[..], &LAB, &PEERS].concat()
+}
+
+/// What the benchmark of BGP speakers needs.
+pub(crate) fn of_bench_bgp() -> Vec<Package> {
+    let mut packages = [&BUILD[..], &LAB].concat();
+    packages.extend(PEERS.iter().filter(|package| matches!(package.name, "frr" | "gobgpd" | "openbgpd")));
+    packages
 }

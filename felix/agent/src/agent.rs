@@ -31,7 +31,7 @@ const RETRY: Duration = Duration::from_millis(100);
 /// Outside of a tokio runtime.
 pub fn spawn(options: AgentOptions, to_speaker: mpsc::Sender<FromFelix>) -> Result<FelixHandle, NetlinkError> {
     let (sender, inbox) = mpsc::channel(QUEUE);
-    let kernel = Kernel::open()?;
+    let kernel = Kernel::open(options.routes_only)?;
     // The subscription comes before the lists: what happens between them is then told.
     let monitor = Monitor::open(&Group::ALL)?;
     monitor.ignore_port(kernel.port())?;
@@ -49,6 +49,7 @@ pub fn spawn(options: AgentOptions, to_speaker: mpsc::Sender<FromFelix>) -> Resu
         unsent: None,
         in_sync: false,
         pod_prefix: options.pod_interface_prefix,
+        routes_only: options.routes_only,
         endpoints: BTreeMap::new(),
         unprepared: BTreeMap::new(),
         unconfirmed: BTreeSet::new(),
@@ -79,6 +80,7 @@ struct Agent {
     unsent: Option<FromFelix>,
     in_sync: bool,
     pod_prefix: String,
+    routes_only: bool,
     /// The known endpoints, each with the index of its link once that was made ready.
     endpoints: BTreeMap<String, Option<u32>>,
     /// Endpoints whose link could not be made ready, and why.
@@ -142,8 +144,10 @@ impl Agent {
             ToFelix::InSync => {
                 if !self.in_sync {
                     self.in_sync = true;
-                    self.policies.start();
-                    self.settings.ensure_global();
+                    if !self.routes_only {
+                        self.policies.start();
+                        self.settings.ensure_global();
+                    }
                     self.prepare_all();
                     self.feed(Input::InSync);
                 }
@@ -270,7 +274,7 @@ impl Agent {
                 self.prepare(&name);
             }
         }
-        if links && self.in_sync {
+        if links && self.in_sync && !self.routes_only {
             self.settings.ensure_global();
         }
     }
@@ -285,7 +289,7 @@ impl Agent {
                     self.feed(input);
                 }
                 self.prepare_all();
-                if self.in_sync {
+                if self.in_sync && !self.routes_only {
                     self.settings.ensure_global();
                 }
             }

@@ -16,11 +16,18 @@ pub struct AgentOptions {
     pub node_addresses: Vec<IpAddr>,
     /// How the host interfaces of pods begin.
     pub pod_interface_prefix: String,
+    /// Nothing but the routes of [`crate::BGP_PROTOCOL`] is read or written: no policy, no kernel setting, no route of a
+    /// pod or block, even if one of another agent's is there.
+    pub routes_only: bool,
 }
 
 impl Default for AgentOptions {
     fn default() -> Self {
-        AgentOptions { node_addresses: Vec::new(), pod_interface_prefix: POD_INTERFACE_PREFIX.into() }
+        AgentOptions {
+            node_addresses: Vec::new(),
+            pod_interface_prefix: POD_INTERFACE_PREFIX.into(),
+            routes_only: false,
+        }
     }
 }
 

@@ -29,15 +29,19 @@ pub(crate) struct Kernel {
     links: Rtnl,
     known_links: BTreeSet<u32>,
     known_addresses: BTreeSet<(u32, IpAddr, Cidr)>,
+    /// Of the own protocols the ones that are looked at.
+    protocols: &'static [u8],
 }
 
 impl Kernel {
-    pub(crate) fn open() -> Result<Kernel, NetlinkError> {
+    /// `routes_only`: routes of pods and blocks, and neighbours, are another agent's.
+    pub(crate) fn open(routes_only: bool) -> Result<Kernel, NetlinkError> {
         Ok(Kernel {
             routes: Rtnl::open()?,
             links: Rtnl::open()?,
             known_links: BTreeSet::new(),
             known_addresses: BTreeSet::new(),
+            protocols: if routes_only { &[BGP] } else { &[WORKLOAD, BLACKHOLE, BGP] },
         })
     }
 
@@ -112,11 +116,12 @@ impl Kernel {
     /// Lists the routes and neighbours alone.
     pub(crate) fn dump(&mut self, blame: bool) -> Result<Input, NetlinkError> {
         let mut routes = Vec::new();
-        for protocol in [WORKLOAD, BLACKHOLE, BGP] {
-            let filter = RouteFilter { protocol: Some(protocol), interface: None };
+        for protocol in self.protocols {
+            let filter = RouteFilter { protocol: Some(*protocol), interface: None };
             routes.extend(self.routes.routes(&filter)?.into_iter().filter_map(from_route));
         }
-        let neighbours = self.routes.neighbours()?.into_iter().filter(Neighbour::is_permanent);
+        let all = if self.sees(WORKLOAD) { self.routes.neighbours()? } else { Vec::new() };
+        let neighbours = all.into_iter().filter(Neighbour::is_permanent);
         let neighbours = neighbours.filter_map(|found| {
             Some(KernelNeighbour { interface: found.interface, addr: found.addr, mac: found.mac? })
         });
@@ -126,7 +131,17 @@ impl Kernel {
     pub(crate) fn inspect(&mut self, interface: u32) -> Result<Input, NetlinkError> {
         let filter = RouteFilter { protocol: None, interface: Some(interface) };
         let routes = self.routes.routes(&filter)?.into_iter().filter_map(from_route);
-        Ok(Input::Inspected { interface, routes: routes.filter(KernelRoute::is_ours).collect() })
+        let ours = routes.filter(|route| route.is_ours() && self.sees(route.protocol));
+        Ok(Input::Inspected { interface, routes: ours.collect() })
+    }
+
+    fn sees(&self, protocol: u8) -> bool {
+        self.protocols.contains(&protocol)
+    }
+
+    /// The route, unless it is another agent's of the same make.
+    fn seen(&self, route: Route) -> Option<KernelRoute> {
+        from_route(route).filter(|route| !route.is_ours() || self.sees(route.protocol))
     }
 
     pub(crate) fn link(&mut self, name: &str) -> Result<Option<Link>, NetlinkError> {
@@ -159,6 +174,7 @@ impl Kernel {
                 let (interface, addr, connected) = key;
                 Input::AddressGone { interface, addr, connected }
             }
+            Event::Neighbour { .. } | Event::NeighbourGone { .. } if !self.sees(WORKLOAD) => return None,
             Event::Neighbour { neighbour, port } => Input::Neighbour {
                 interface: neighbour.interface,
                 addr: neighbour.addr,
@@ -168,9 +184,9 @@ impl Kernel {
             Event::NeighbourGone { neighbour, port } => {
                 Input::Neighbour { interface: neighbour.interface, addr: neighbour.addr, mac: None, by_hand: port != 0 }
             }
-            Event::Route { route, port } => Input::Route { route: from_route(route)?, gone: false, by_hand: port != 0 },
+            Event::Route { route, port } => Input::Route { route: self.seen(route)?, gone: false, by_hand: port != 0 },
             Event::RouteGone { route, port } => {
-                Input::Route { route: from_route(route)?, gone: true, by_hand: port != 0 }
+                Input::Route { route: self.seen(route)?, gone: true, by_hand: port != 0 }
             }
         })
     }

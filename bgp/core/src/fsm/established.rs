@@ -1,6 +1,6 @@
 //! Established: routes are exchanged.
 
-use super::{Action, FsmEvent, Notify, Step, Timer};
+use super::{Action, FsmEvent, Notify, Retain, Step, Timer};
 use crate::view::FsmState;
 
 /// Receive Unexpected Message in Established State (RFC 6608 section 3).
@@ -15,7 +15,7 @@ pub(super) fn on(event: FsmEvent) -> Step {
                 Action::Notify(Notify::OfEvent),
                 Action::DropConnection,
                 Action::DisarmAll,
-                Action::SessionDown { retain: false },
+                Action::SessionDown { retain: Retain::Notified },
             ],
         ),
         FsmEvent::KeepaliveExpired => {
@@ -23,18 +23,21 @@ pub(super) fn on(event: FsmEvent) -> Step {
         }
         FsmEvent::KeepaliveReceived => Step::to(FsmState::Established, &[Action::Arm(Timer::Hold)]),
         FsmEvent::UpdateReceived => Step::to(FsmState::Established, &[Action::Arm(Timer::Hold), Action::DeliverUpdate]),
-        FsmEvent::HoldExpired => end(Some(Notify::HoldTimerExpired), false),
-        FsmEvent::MessageError | FsmEvent::CollisionDump => end(Some(Notify::OfEvent), false),
-        FsmEvent::NotificationReceived => end(None, false),
-        FsmEvent::TransportFailed => end(None, true),
+        FsmEvent::HoldExpired => end(Some(Notify::HoldTimerExpired), Retain::Notified),
+        FsmEvent::SendHoldExpired => end(Some(Notify::SendHoldTimerExpired), Retain::Notified),
+        FsmEvent::MessageError | FsmEvent::CollisionDump | FsmEvent::AutomaticStop => {
+            end(Some(Notify::OfEvent), Retain::Notified)
+        }
+        FsmEvent::NotificationReceived => end(None, Retain::Notified),
+        FsmEvent::TransportFailed => end(None, Retain::Restart),
         FsmEvent::ConnectRetryExpired | FsmEvent::IdleHoldExpired | FsmEvent::OpenReceived => {
-            end(Some(Notify::FsmError(UNEXPECTED_IN_ESTABLISHED)), false)
+            end(Some(Notify::FsmError(UNEXPECTED_IN_ESTABLISHED)), Retain::Notified)
         }
     }
 }
 
-/// Ends the session. Its routes can be retained only where no NOTIFICATION went either way (RFC 4724 section 4.2).
-fn end(notify: Option<Notify>, retain: bool) -> Step {
+/// Ends the session.
+fn end(notify: Option<Notify>, retain: Retain) -> Step {
     let mut step = super::give_up(notify);
     step.actions.push(Action::SessionDown { retain });
     step

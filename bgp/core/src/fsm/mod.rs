@@ -28,10 +28,13 @@ pub(crate) enum Timer {
     IdleHold,
     Hold,
     Keepalive,
+    /// How long bytes may wait to be sent (RFC 9687).
+    SendHold,
 }
 
 impl Timer {
-    pub(crate) const ALL: [Timer; 4] = [Timer::ConnectRetry, Timer::IdleHold, Timer::Hold, Timer::Keepalive];
+    pub(crate) const ALL: [Timer; 5] =
+        [Timer::ConnectRetry, Timer::IdleHold, Timer::Hold, Timer::Keepalive, Timer::SendHold];
 }
 
 /// What happens to a connection. The numbers are those of RFC 4271 section 8.1.
@@ -39,8 +42,10 @@ impl Timer {
 pub(crate) enum FsmEvent {
     /// Events 1, 3 to 7.
     Start,
-    /// Events 2 and 8; the caller knows which Cease it is.
+    /// Event 2; the caller knows which Cease it is.
     Stop,
+    /// Event 8: BFD failed, or the peer announces more than it may. The caller has the Cease.
+    AutomaticStop,
     /// Event 9.
     ConnectRetryExpired,
     /// Event 10.
@@ -49,6 +54,8 @@ pub(crate) enum FsmEvent {
     KeepaliveExpired,
     /// Event 13.
     IdleHoldExpired,
+    /// The peer takes nothing any more (RFC 9687 section 4.3).
+    SendHoldExpired,
     /// Events 16 and 17.
     Connected,
     /// Event 18.
@@ -74,8 +81,19 @@ pub(crate) enum Notify {
     OfEvent,
     /// Hold Timer Expired.
     HoldTimerExpired,
+    /// Send Hold Timer Expired (RFC 9687).
+    SendHoldTimerExpired,
     /// Finite State Machine Error with the subcode of RFC 6608.
     FsmError(u8),
+}
+
+/// What graceful restart needs to hold for the routes of a session that ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Retain {
+    /// No NOTIFICATION went either way: RFC 4724 is enough.
+    Restart,
+    /// One did: both sides must have announced the N bit (RFC 8538), and it must be no Hard Reset.
+    Notified,
 }
 
 /// What is to be done, in order.
@@ -93,9 +111,9 @@ pub(crate) enum Action {
     ArmOpenHold,
     DisarmAll,
     SessionUp,
-    /// The routes of the session go, or become stale where `retain` and graceful restart allow it.
+    /// The routes of the session go, or become stale where `retain` and the way in which it ended allow it.
     SessionDown {
-        retain: bool,
+        retain: Retain,
     },
     DeliverUpdate,
 }

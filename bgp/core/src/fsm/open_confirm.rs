@@ -13,11 +13,12 @@ pub(super) fn on(event: FsmEvent) -> Step {
             Step::to(FsmState::Idle, &[Action::Notify(Notify::OfEvent), Action::DropConnection, Action::DisarmAll])
         }
         FsmEvent::HoldExpired => give_up(Some(Notify::HoldTimerExpired)),
+        FsmEvent::SendHoldExpired => give_up(Some(Notify::SendHoldTimerExpired)),
         FsmEvent::KeepaliveExpired => {
             Step::to(FsmState::OpenConfirm, &[Action::SendKeepalive, Action::Arm(Timer::Keepalive)])
         }
         FsmEvent::KeepaliveReceived => Step::to(FsmState::Established, &[Action::Arm(Timer::Hold), Action::SessionUp]),
-        FsmEvent::MessageError | FsmEvent::CollisionDump => give_up(Some(Notify::OfEvent)),
+        FsmEvent::MessageError | FsmEvent::CollisionDump | FsmEvent::AutomaticStop => give_up(Some(Notify::OfEvent)),
         FsmEvent::NotificationReceived | FsmEvent::TransportFailed => give_up(None),
         FsmEvent::ConnectRetryExpired
         | FsmEvent::IdleHoldExpired

@@ -13,6 +13,7 @@ pub(super) fn on(event: FsmEvent) -> Step {
             Step::to(FsmState::Idle, &[Action::Notify(Notify::OfEvent), Action::DropConnection, Action::DisarmAll])
         }
         FsmEvent::HoldExpired => give_up(Some(Notify::HoldTimerExpired)),
+        FsmEvent::SendHoldExpired => give_up(Some(Notify::SendHoldTimerExpired)),
         FsmEvent::TransportFailed => {
             Step::to(FsmState::Active, &[Action::DropConnection, Action::DisarmAll, Action::Arm(Timer::ConnectRetry)])
         }
@@ -20,7 +21,7 @@ pub(super) fn on(event: FsmEvent) -> Step {
             FsmState::OpenConfirm,
             &[Action::DisarmAll, Action::SendKeepalive, Action::Arm(Timer::Keepalive), Action::Arm(Timer::Hold)],
         ),
-        FsmEvent::MessageError | FsmEvent::CollisionDump => give_up(Some(Notify::OfEvent)),
+        FsmEvent::MessageError | FsmEvent::CollisionDump | FsmEvent::AutomaticStop => give_up(Some(Notify::OfEvent)),
         FsmEvent::NotificationReceived => give_up(None),
         FsmEvent::ConnectRetryExpired
         | FsmEvent::KeepaliveExpired

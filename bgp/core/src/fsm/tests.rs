@@ -6,14 +6,16 @@ const STATES: [S; 6] = [S::Idle, S::Connect, S::Active, S::OpenSent, S::OpenConf
 
 /// Every event with the state that follows it, by the state before: RFC 4271 section 8.2.2.
 #[rustfmt::skip]
-const TABLE: [(E, [S; 6]); 14] = [
+const TABLE: [(E, [S; 6]); 16] = [
     //                        Idle         Connect        Active         OpenSent        OpenConfirm     Established
     (E::Start,                [S::Connect,  S::Connect,  S::Active,   S::OpenSent,    S::OpenConfirm, S::Established]),
     (E::Stop,                 [S::Idle,     S::Idle,     S::Idle,     S::Idle,        S::Idle,        S::Idle]),
+    (E::AutomaticStop,        [S::Idle,     S::Idle,     S::Idle,     S::Idle,        S::Idle,        S::Idle]),
     (E::ConnectRetryExpired,  [S::Idle,     S::Connect,  S::Connect,  S::Idle,        S::Idle,        S::Idle]),
     (E::HoldExpired,          [S::Idle,     S::Idle,     S::Idle,     S::Idle,        S::Idle,        S::Idle]),
     (E::KeepaliveExpired,     [S::Idle,     S::Idle,     S::Idle,     S::Idle,        S::OpenConfirm, S::Established]),
     (E::IdleHoldExpired,      [S::Connect,  S::Idle,     S::Idle,     S::Idle,        S::Idle,        S::Idle]),
+    (E::SendHoldExpired,      [S::Idle,     S::Idle,     S::Idle,     S::Idle,        S::Idle,        S::Idle]),
     (E::Connected,            [S::OpenSent, S::OpenSent, S::OpenSent, S::OpenSent,    S::OpenConfirm, S::Established]),
     (E::TransportFailed,      [S::Idle,     S::Active,   S::Active,   S::Active,      S::Idle,        S::Idle]),
     (E::OpenReceived,         [S::Idle,     S::Idle,     S::Idle,     S::OpenConfirm, S::Idle,        S::Idle]),
@@ -47,10 +49,13 @@ fn a_session_is_left_only_with_its_routes_released() {
 }
 
 #[test]
-fn routes_outlive_a_session_only_when_no_notification_was_exchanged() {
+fn a_session_that_ends_without_notification_needs_no_n_bit_to_keep_its_routes() {
     for (event, _) in TABLE {
-        let retained = step(S::Established, event, false).actions.contains(&Action::SessionDown { retain: true });
-        assert_eq!(retained, event == E::TransportFailed, "{event:?}");
+        let retain = step(S::Established, event, false).actions.into_iter().find_map(|action| match action {
+            Action::SessionDown { retain } => Some(retain),
+            _ => None,
+        });
+        assert_eq!(retain == Some(Retain::Restart), event == E::TransportFailed, "{event:?}");
     }
 }
 
@@ -82,7 +87,9 @@ fn an_unexpected_message_is_answered_with_the_subcode_of_its_state() {
     assert_eq!(notified(S::Established, E::OpenReceived), Some(Notify::FsmError(3)));
     for state in [S::OpenSent, S::OpenConfirm, S::Established] {
         assert_eq!(notified(state, E::HoldExpired), Some(Notify::HoldTimerExpired));
+        assert_eq!(notified(state, E::SendHoldExpired), Some(Notify::SendHoldTimerExpired));
         assert_eq!(notified(state, E::Stop), Some(Notify::OfEvent));
+        assert_eq!(notified(state, E::AutomaticStop), Some(Notify::OfEvent));
         assert_eq!(notified(state, E::NotificationReceived), None);
     }
 }

@@ -6,11 +6,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use margay_net::Asn;
 use smallvec::SmallVec;
 
-use crate::config::Multipath;
+use crate::config::{DecisionConfig, Multipath};
 use crate::view::LossReason;
-
-/// LOCAL_PREF of a path without one.
-pub(crate) const DEFAULT_LOCAL_PREF: u32 = 100;
 
 /// What the decision process knows of a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,12 +23,23 @@ pub(crate) struct Candidate {
     pub(crate) neighbour_as: Option<Asn>,
     pub(crate) med: u32,
     pub(crate) ebgp: bool,
+    /// The interior cost to the next hop; 0 where it is connected.
+    pub(crate) igp_metric: u32,
     /// ORIGINATOR_ID where there is one (RFC 4456 section 9).
     pub(crate) router_id: Ipv4Addr,
     pub(crate) cluster_list_length: usize,
     pub(crate) peer_address: IpAddr,
+    /// Tells the paths of one peer apart (RFC 7911); 0 where it has only one.
+    pub(crate) path_id: u32,
     /// Identifies the content of AS_PATH; compared where multipath asks for equal ones.
     pub(crate) as_path_id: u64,
+}
+
+/// How paths are compared.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Rules<'a> {
+    pub(crate) decision: &'a DecisionConfig,
+    pub(crate) multipath: &'a Multipath,
 }
 
 /// What became of the paths of a prefix, by their index.
@@ -45,7 +53,11 @@ pub(crate) struct Decision {
 }
 
 /// Chooses among the usable paths of a prefix; `None` where there is none.
-pub(crate) fn decide(paths: &[Candidate], multipath: &Multipath) -> Option<Decision> {
+///
+/// `current` is the best path so far, where it is still among them. It matters only where eBGP paths are not told apart
+/// by router id ([`DecisionConfig::compare_router_id`]); the outcome is otherwise the same in whatever order the paths
+/// came.
+pub(crate) fn decide(paths: &[Candidate], rules: &Rules<'_>, current: Option<usize>) -> Option<Decision> {
     let mut decision =
         Decision { best: 0, multipath: SmallVec::from_slice(&[0]), lost: smallvec::smallvec![None; paths.len()] };
     if paths.len() <= 1 {
@@ -54,66 +66,95 @@ pub(crate) fn decide(paths: &[Candidate], multipath: &Multipath) -> Option<Decis
     let mut left: SmallVec<[usize; 8]> = (0..paths.len()).collect();
     let mut equal: Option<SmallVec<[usize; 8]>> = None;
     for step in STEPS {
-        if step == LossReason::RouterId {
+        if step == LossReason::Newer {
             equal = Some(left.clone());
         }
-        if left.len() > 1 {
-            eliminate(step, paths, &mut left, &mut decision.lost);
+        if left.len() > 1 && !is_skipped(step, paths, &left, rules.decision, current) {
+            eliminate(step, paths, &mut left, &mut decision.lost, rules.decision, current);
         }
     }
-    // Two paths of one peer do not exist, so one path is left; were there more, the first would do.
+    // Path ids tell the paths of one peer apart, so one path is left; were there more, the first would do.
     decision.best = left[0];
-    decision.multipath = alternatives(paths, decision.best, equal.unwrap_or(left), multipath);
+    decision.multipath = alternatives(paths, decision.best, equal.unwrap_or(left), rules.multipath);
     Some(decision)
 }
 
-const STEPS: [LossReason; 9] = [
+const STEPS: [LossReason; 12] = [
     LossReason::NotLocal,
     LossReason::LocalPref,
     LossReason::AsPathLength,
     LossReason::Origin,
     LossReason::Med,
     LossReason::IbgpAgainstEbgp,
+    LossReason::IgpMetric,
+    LossReason::Newer,
     LossReason::RouterId,
     LossReason::ClusterListLength,
     LossReason::PeerAddress,
+    LossReason::PathId,
 ];
 
-/// Removes from `left` what loses at `step`, and notes why.
-fn eliminate(step: LossReason, paths: &[Candidate], left: &mut SmallVec<[usize; 8]>, lost: &mut [Option<LossReason>]) {
-    let before = left.clone();
-    let least = |key: &dyn Fn(&Candidate) -> u128| before.iter().map(|&index| key(&paths[index])).min();
-    let key: &dyn Fn(&Candidate) -> u128 = match step {
-        LossReason::NotLocal => &|path| u128::from(!path.local),
-        LossReason::LocalPref => &|path| u128::from(u32::MAX - path.local_pref),
-        LossReason::AsPathLength => &|path| u128::from(path.as_path_length),
-        LossReason::Origin => &|path| u128::from(path.origin),
-        LossReason::Med => {
-            left.retain(|index| {
-                let path = &paths[*index];
-                let beaten = before
-                    .iter()
-                    .any(|&other| paths[other].neighbour_as == path.neighbour_as && paths[other].med < path.med);
-                if beaten {
-                    lost[*index] = Some(step);
-                }
-                !beaten
-            });
-            return;
+fn is_skipped(
+    step: LossReason,
+    paths: &[Candidate],
+    left: &[usize],
+    config: &DecisionConfig,
+    current: Option<usize>,
+) -> bool {
+    match step {
+        LossReason::AsPathLength => config.ignore_as_path_length,
+        // RFC 5004 section 3: only where the best path so far is external, as are all that are left after the step
+        // before.
+        LossReason::Newer => {
+            let stays = |current| left.contains(&current) && paths[current].ebgp;
+            config.compare_router_id || !current.is_some_and(stays)
         }
-        LossReason::IbgpAgainstEbgp => &|path| u128::from(!path.ebgp),
-        LossReason::RouterId => &|path| u128::from(path.router_id.to_bits()),
-        LossReason::ClusterListLength => &|path| path.cluster_list_length as u128,
-        LossReason::PeerAddress => &|path| match path.peer_address {
+        _ => false,
+    }
+}
+
+/// Whether the MEDs of two paths are compared.
+pub(super) fn meds_are_comparable(a: &Candidate, b: &Candidate, config: &DecisionConfig) -> bool {
+    config.always_compare_med || a.neighbour_as == b.neighbour_as
+}
+
+/// Removes from `left` what loses at `step`, and notes why.
+fn eliminate(
+    step: LossReason,
+    paths: &[Candidate],
+    left: &mut SmallVec<[usize; 8]>,
+    lost: &mut [Option<LossReason>],
+    config: &DecisionConfig,
+    current: Option<usize>,
+) {
+    let before = left.clone();
+    let key: &dyn Fn(usize) -> u128 = match step {
+        LossReason::NotLocal => &|at| u128::from(!paths[at].local),
+        LossReason::LocalPref => &|at| u128::from(u32::MAX - paths[at].local_pref),
+        LossReason::AsPathLength => &|at| u128::from(paths[at].as_path_length),
+        LossReason::Origin => &|at| u128::from(paths[at].origin),
+        // Those that a comparable path beats get the worse key.
+        LossReason::Med => &|at| {
+            let path = &paths[at];
+            let beats = |other: &Candidate| other.med < path.med && meds_are_comparable(other, path, config);
+            u128::from(before.iter().any(|&other| beats(&paths[other])))
+        },
+        LossReason::IbgpAgainstEbgp => &|at| u128::from(!paths[at].ebgp),
+        LossReason::IgpMetric => &|at| u128::from(paths[at].igp_metric),
+        LossReason::Newer => &|at| u128::from(Some(at) != current),
+        LossReason::RouterId => &|at| u128::from(paths[at].router_id.to_bits()),
+        LossReason::ClusterListLength => &|at| paths[at].cluster_list_length as u128,
+        LossReason::PeerAddress => &|at| match paths[at].peer_address {
             IpAddr::V4(address) => u128::from(address.to_bits()),
             IpAddr::V6(address) => address.to_bits(),
         },
+        LossReason::PathId => &|at| u128::from(paths[at].path_id),
     };
-    let least = least(key);
-    left.retain(|index| {
-        let stays = Some(key(&paths[*index])) == least;
+    let least = before.iter().map(|&at| key(at)).min();
+    left.retain(|at| {
+        let stays = Some(key(*at)) == least;
         if !stays {
-            lost[*index] = Some(step);
+            lost[*at] = Some(step);
         }
         stays
     });
@@ -140,92 +181,9 @@ fn alternatives(
             index != best && (multipath.relax_as_path_content || paths[index].as_path_id == chosen.as_path_id)
         })
         .collect();
-    others.sort_by_key(|&index| (paths[index].router_id, paths[index].peer_address));
+    others.sort_by_key(|&index| (paths[index].router_id, paths[index].peer_address, paths[index].path_id));
     std::iter::once(best).chain(others).take(limit).collect()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn path() -> Candidate {
-        Candidate {
-            local: false,
-            local_pref: 100,
-            as_path_length: 2,
-            origin: 0,
-            neighbour_as: Some(Asn(65001)),
-            med: 0,
-            ebgp: true,
-            router_id: Ipv4Addr::new(10, 0, 0, 1),
-            cluster_list_length: 0,
-            peer_address: "192.0.2.1".parse().expect("an address"),
-            as_path_id: 1,
-        }
-    }
-
-    const MULTIPATH: Multipath = Multipath { ebgp: 16, ibgp: 16, relax_as_path_content: true };
-
-    #[test]
-    fn each_step_decides_and_says_so() {
-        let table: [(LossReason, Candidate); 9] = [
-            (LossReason::NotLocal, Candidate { local: true, local_pref: 1, ..path() }),
-            (LossReason::LocalPref, Candidate { local_pref: 200, as_path_length: 9, ..path() }),
-            (LossReason::AsPathLength, Candidate { as_path_length: 1, origin: 2, ..path() }),
-            (LossReason::Origin, Candidate { med: 50, ..path() }),
-            (LossReason::Med, Candidate { origin: 1, med: 5, ebgp: false, ..path() }),
-            (LossReason::IbgpAgainstEbgp, Candidate { origin: 1, med: 10, ..path() }),
-            (
-                LossReason::RouterId,
-                Candidate { router_id: Ipv4Addr::new(10, 0, 0, 0), cluster_list_length: 3, ..path() },
-            ),
-            (LossReason::ClusterListLength, Candidate { cluster_list_length: 1, ..path() }),
-            (LossReason::PeerAddress, Candidate { peer_address: "192.0.2.0".parse().expect("an address"), ..path() }),
-        ];
-        for (reason, winner) in table {
-            let mut loser = path();
-            match reason {
-                LossReason::Origin => loser.origin = 1,
-                LossReason::Med => (loser.origin, loser.med) = (1, 10),
-                LossReason::IbgpAgainstEbgp => (loser.origin, loser.med, loser.ebgp) = (1, 10, false),
-                LossReason::ClusterListLength => loser.cluster_list_length = 2,
-                _ => {}
-            }
-            for (paths, best) in [([winner, loser], 0), ([loser, winner], 1)] {
-                let decision = decide(&paths, &MULTIPATH).expect("a best path");
-                assert_eq!(decision.best, best, "{reason}");
-                assert_eq!(decision.lost[1 - best], Some(reason));
-                assert_eq!(decision.lost[best], None);
-            }
-        }
-    }
-
-    #[test]
-    fn med_is_compared_only_between_paths_of_the_same_neighbour() {
-        // The classic of RFC 4451: pairwise comparison would depend on the order.
-        let a = Candidate { neighbour_as: Some(Asn(1)), med: 10, router_id: Ipv4Addr::new(0, 0, 0, 2), ..path() };
-        let b = Candidate { neighbour_as: Some(Asn(2)), med: 50, router_id: Ipv4Addr::new(0, 0, 0, 3), ..path() };
-        let c = Candidate { neighbour_as: Some(Asn(1)), med: 20, router_id: Ipv4Addr::new(0, 0, 0, 1), ..path() };
-        for order in [[a, b, c], [a, c, b], [b, a, c], [b, c, a], [c, a, b], [c, b, a]] {
-            let decision = decide(&order, &MULTIPATH).expect("a best path");
-            assert_eq!(order[decision.best], a);
-        }
-    }
-
-    #[test]
-    fn multipath_takes_equal_paths_whose_as_paths_differ_only_if_told() {
-        let other = Candidate { as_path_id: 2, router_id: Ipv4Addr::new(10, 0, 0, 9), neighbour_as: None, ..path() };
-        let longer = Candidate { as_path_length: 3, ..path() };
-        let paths = [other, longer, path()];
-        assert_eq!(decide(&paths, &MULTIPATH).expect("best").multipath.as_slice(), [2, 0]);
-        let strict = Multipath { relax_as_path_content: false, ..MULTIPATH };
-        assert_eq!(decide(&paths, &strict).expect("best").multipath.as_slice(), [2]);
-        let off = Multipath { ebgp: 1, ..MULTIPATH };
-        assert_eq!(decide(&paths, &off).expect("best").multipath.as_slice(), [2]);
-    }
-
-    #[test]
-    fn nothing_is_chosen_from_nothing() {
-        assert_eq!(decide(&[], &MULTIPATH), None);
-    }
-}
+mod tests;

@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use super::Routing;
-use super::attributes::{AttributeId, AttributeStore, AttributesExt};
-use super::decision::DEFAULT_LOCAL_PREF;
+use super::attributes::AttributesExt;
+use super::communities::barrier;
 use super::groups::GroupKey;
-use super::prefixes::{PrefixId, Source};
+use super::prefixes::{Path, PrefixId, Source};
+use super::store::{AttributeId, AttributeStore};
+use super::{DrainStage, PeerProfile, Routing};
 use crate::config::NextHopMode;
-use crate::policy::{Changes, RouteOrigin};
-use crate::wire::Community;
+use crate::policy::{Changes, Route, RouteOrigin, SetOperation, Verdict};
+use crate::wire::{Attributes, Community};
 
 /// Outcomes for one group and one round, so that a message of many prefixes is worked on once. It holds a use of each
 /// attribute set that it names.
@@ -27,6 +28,19 @@ impl ExportCache {
     }
 }
 
+/// Why a group isn't told of a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refusal {
+    Drained,
+    NotReflected,
+    Community(Community),
+    /// By the rule with this index, or by default.
+    Policy(Option<u32>),
+    /// An external group without policy (RFC 8212).
+    NoPolicy,
+    NoNextHop,
+}
+
 impl Routing {
     /// Returns what a group is told of a prefix, counted as used; `None`: it isn't.
     pub(super) fn export(
@@ -36,60 +50,118 @@ impl Routing {
         group: &GroupKey,
         cache: &mut ExportCache,
     ) -> Option<AttributeId> {
-        let entry = self.tables[at].prefixes.entry(id);
-        let path = *entry.best_path()?;
-        let giver = path.source.as_peer().and_then(|peer| self.peers.get(&peer)).map(|peer| &peer.profile);
-        let origin = match giver {
-            Some(giver) if giver.ibgp => RouteOrigin::Ibgp,
-            Some(_) => RouteOrigin::Ebgp,
-            None => RouteOrigin::Local(*self.tables[at].local.get(&entry.cidr)?),
-        };
-        let reflected = origin == RouteOrigin::Ibgp && group.ibgp;
-        if reflected && !(group.client || giver.is_some_and(|giver| giver.client)) {
-            return None;
-        }
-        let attributes = self.store.get(path.attributes);
-        let barred = |community: &Community| match *community {
-            Community::NO_ADVERTISE => true,
-            Community::NO_EXPORT | Community::NO_EXPORT_SUBCONFED => !group.ibgp,
-            _ => false,
-        };
-        if attributes.communities.iter().any(barred) {
-            return None;
-        }
-        let policy = &group.export.0;
-        let changes = policy.evaluate(entry.cidr, origin, &attributes.communities)?;
-        let key = (path.attributes, path.source, changes);
+        let path = *self.tables[at].prefixes.entry(id).best_path()?;
+        let verdict = self.judge_export(at, id, &path, group).ok()?;
+        let key = (path.attributes, path.source, verdict.changes);
         if let Some(&known) = cache.0.get(&key) {
             known.iter().for_each(|&known| self.store.retain(known));
             return known;
         }
-        let learned = giver.is_some();
-        let mut told = attributes.clone();
-        let own = !learned
-            || match group.next_hop {
-                NextHopMode::SelfAddress => true,
-                NextHopMode::Keep => false,
-                NextHopMode::Auto => !group.ibgp,
-            };
-        let announced = if own { told.set_next_hop(group.self_next_hop) } else { true };
-        if group.ibgp {
-            told.local_pref.get_or_insert(DEFAULT_LOCAL_PREF);
-            if reflected && let Some(giver) = giver {
-                told.reflect(giver.router_id, self.config.cluster_id);
-            }
-        } else {
-            told.strip_internal(learned);
-        }
-        policy.operations(&key.2).for_each(|operation| told.apply(operation));
-        if !group.ibgp {
-            told.local_pref = None;
-            told.as_path.prepend(group.own_asn, 1);
-        }
-        let told = announced.then(|| self.store.intern(told));
+        let told = self.exported(&path, &key.2, group).ok().map(|told| self.store.intern(told));
         self.store.retain(path.attributes);
         told.iter().for_each(|&told| self.store.retain(told));
         cache.0.insert(key, told);
         told
     }
+
+    /// Decides whether a group is told of a path, as far as its next hop doesn't matter.
+    pub(super) fn judge_export(
+        &self,
+        at: usize,
+        id: PrefixId,
+        path: &Path,
+        group: &GroupKey,
+    ) -> Result<Verdict, Refusal> {
+        if group.drain == DrainStage::Withdrawn {
+            return Err(Refusal::Drained);
+        }
+        let prefix = self.tables[at].prefixes.entry(id).cidr;
+        let giver = self.giver(path);
+        let origin = match giver {
+            Some(giver) if giver.ibgp => RouteOrigin::Ibgp,
+            Some(_) => RouteOrigin::Ebgp,
+            // What is there has a source; without one there would be nothing to lead packets to.
+            None => RouteOrigin::Local(*self.tables[at].local.get(&prefix).ok_or(Refusal::NoNextHop)?),
+        };
+        if is_reflected(giver, group) && !(group.client || giver.is_some_and(|giver| giver.client)) {
+            return Err(Refusal::NotReflected);
+        }
+        let attributes = &*self.store.get(path.attributes);
+        if !attributes.communities.is_empty()
+            && let Some(community) = barrier(attributes, group, self.discards(prefix, path))
+        {
+            return Err(Refusal::Community(community));
+        }
+        let policy = &group.export;
+        let leaves_by = |giver| self.interface_of(giver, attributes);
+        let verdict = policy.evaluate(&Route {
+            prefix,
+            origin,
+            attributes,
+            local_pref: attributes.local_pref.unwrap_or(self.config.decision.default_local_pref),
+            interface: if policy.looks_at_interface() { giver.and_then(leaves_by) } else { None },
+        });
+        match verdict.accepted {
+            true => Ok(verdict),
+            false if policy.is_absent() && !group.ibgp => Err(Refusal::NoPolicy),
+            false => Err(Refusal::Policy(verdict.rule)),
+        }
+    }
+
+    /// Returns the attributes with which a group is told of a path that it is to be told of.
+    pub(super) fn exported(&self, path: &Path, changes: &Changes, group: &GroupKey) -> Result<Attributes, Refusal> {
+        let giver = self.giver(path);
+        let mut told = Attributes::clone(&self.store.get(path.attributes));
+        if self.puts_itself(giver, &told, group) && !told.set_next_hop(group.self_next_hop) {
+            return Err(Refusal::NoNextHop);
+        }
+        if group.ibgp {
+            told.local_pref.get_or_insert(self.config.decision.default_local_pref);
+            if is_reflected(giver, group)
+                && let Some(giver) = giver
+            {
+                told.reflect(giver.router_id, self.config.cluster_id);
+            }
+        } else {
+            told.strip_internal(giver.is_some());
+        }
+        group.as_path.clean(&mut told.as_path);
+        group.export.operations(changes).for_each(|operation| told.apply(operation));
+        if group.drain == DrainStage::GracefulShutdown {
+            told.apply(&SetOperation::AddCommunity(Community::GRACEFUL_SHUTDOWN.0));
+            told.apply(&SetOperation::LocalPref(0));
+        }
+        if !group.ibgp {
+            told.local_pref = None;
+        }
+        group.as_path.sign(&mut told.as_path);
+        Ok(told)
+    }
+
+    fn giver(&self, path: &Path) -> Option<&PeerProfile> {
+        path.source.as_peer().and_then(|peer| self.peers.get(&peer)).map(|peer| &*peer.profile)
+    }
+
+    /// Whether the session's own address is announced as next hop.
+    fn puts_itself(&self, giver: Option<&PeerProfile>, attributes: &Attributes, group: &GroupKey) -> bool {
+        let Some(giver) = giver else { return true };
+        match group.next_hop {
+            NextHopMode::SelfAddress => true,
+            NextHopMode::Keep => false,
+            NextHopMode::Auto => !group.ibgp && !self.is_beside(giver, attributes, group),
+        }
+    }
+
+    /// Whether the next hop lies in the subnet that the group's peers are in, and is none of them: nobody is told its own
+    /// address as next hop (RFC 4271 section 5.1.3). The giver's own is all right, since it isn't told its route.
+    fn is_beside(&self, giver: &PeerProfile, attributes: &Attributes, group: &GroupKey) -> bool {
+        let (Some(subnet), Some(next_hop)) = (group.shared_subnet, attributes.next_hop) else { return false };
+        subnet.contains(next_hop)
+            && (next_hop == giver.remote || !self.peers.values().any(|peer| peer.profile.remote == next_hop))
+    }
+}
+
+/// Whether telling the group would be reflection (RFC 4456).
+fn is_reflected(giver: Option<&PeerProfile>, group: &GroupKey) -> bool {
+    group.ibgp && giver.is_some_and(|giver| giver.ibgp)
 }

@@ -9,39 +9,45 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use margay_net::Asn;
 
-use super::attributes::{AttributeId, AttributeStore};
+use super::as_path::AsPathRules;
 use super::bitmap::Bitmap;
 use super::export::ExportCache;
 use super::prefixes::{PrefixId, Source};
-use super::{PeerProfile, Routing, Table, index};
+use super::session::Answer;
+use super::store::{AttributeId, AttributeStore};
+use super::{DrainStage, PeerProfile, Routing, Table, index};
 use crate::config::NextHopMode;
-use crate::policy::ExportPolicy;
-use margay_net::Family;
+use crate::policy::Policy;
+use margay_net::{Cidr, Family};
 
 /// All that decides what a peer is told, and in which bytes.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct GroupKey {
     pub(super) ibgp: bool,
     pub(super) client: bool,
-    pub(super) own_asn: Asn,
     pub(super) self_next_hop: Option<IpAddr>,
     pub(super) next_hop: NextHopMode,
     pub(super) four_octet: bool,
-    pub(super) export: Arc<ExportPolicy>,
+    pub(super) export: Arc<Policy>,
+    pub(super) drain: DrainStage,
+    pub(super) as_path: AsPathRules,
+    /// The connected prefix that external peers one hop away are in.
+    pub(super) shared_subnet: Option<Cidr>,
 }
 
 impl GroupKey {
-    fn of(profile: &PeerProfile, family: Family) -> GroupKey {
+    fn of(profile: &PeerProfile, family: Family, routing: &Routing) -> GroupKey {
         GroupKey {
             ibgp: profile.ibgp,
             client: profile.client,
-            own_asn: profile.own_asn,
             self_next_hop: profile.self_next_hop.get(&family).copied(),
             next_hop: profile.next_hop,
             four_octet: profile.four_octet,
             export: profile.export.clone(),
+            drain: profile.drain,
+            as_path: AsPathRules::of(profile, routing.config.asn),
+            shared_subnet: routing.shared_subnet(profile, family),
         }
     }
 }
@@ -63,11 +69,13 @@ pub(super) struct Member {
     /// Prefixes that changed while it could take no more.
     pub(super) pending: Bitmap,
     pub(super) end_of_rib_due: bool,
+    /// To its request for the table.
+    pub(super) answer: Answer,
 }
 
 impl Member {
     pub(super) fn is_behind(&self) -> bool {
-        !self.initial.is_empty() || !self.pending.is_empty() || self.end_of_rib_due
+        !self.initial.is_empty() || !self.pending.is_empty() || self.end_of_rib_due || self.answer == Answer::Running
     }
 
     /// Notes a prefix to be told later.
@@ -170,7 +178,7 @@ impl Routing {
 
     /// Returns the group that a peer belongs to, with its table made if it is new.
     fn group_for(&mut self, peer: usize, family: Family) -> usize {
-        let key = GroupKey::of(&self.peers[&peer].profile, family);
+        let key = GroupKey::of(&self.peers[&peer].profile, family, self);
         let at = index(family);
         if let Some((found, _)) = self.tables[at].groups.iter().find(|(_, group)| group.key == key) {
             return found;

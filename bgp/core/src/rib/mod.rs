@@ -5,34 +5,46 @@
 //! A peer that can't take more is told later: its prefixes are noted in a bitmap and sent from the group's table when
 //! there is room ([`Routing::pump`]). A new peer begins with every prefix of the table noted.
 
+mod as_path;
 mod attributes;
 mod bitmap;
+mod communities;
+mod connected;
 mod decision;
 mod export;
 mod groups;
+mod guard;
 mod import;
 mod next_hops;
 mod prefixes;
+mod profile;
 mod pump;
+mod reasons;
+mod session;
 mod settle;
+mod store;
 mod views;
+mod why;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use margay_net::{Asn, Cidr, Family, FibChange, LocalRoute, LocalRouteSource};
 use slab::Slab;
 
-pub(crate) use attributes::AttributeStore;
+pub(crate) use connected::Connected;
 use groups::Group;
 use next_hops::NextHopSets;
 use prefixes::{Path, PrefixId, Prefixes, Source};
+pub(crate) use profile::RouteSettings;
 use pump::Outgoing;
+use store::AttributeStore;
 
-use crate::config::{Multipath, NextHopMode, PeerName};
+use crate::config::{AddPathSend, DecisionConfig, Multipath, NextHopMode, PeerName};
 use crate::io::ConnectionId;
-use crate::policy::{ExportPolicy, ImportPolicy};
+use crate::ownership::Guard;
+use crate::policy::Policy;
 use crate::view::{Counters, PrefixCounts};
 use crate::wire::Attributes;
 
@@ -44,6 +56,8 @@ pub(crate) const HIGH_WATER: usize = 1 << 20;
 pub(crate) struct PeerProfile {
     pub(crate) name: PeerName,
     pub(crate) ibgp: bool,
+    /// The peer's own.
+    pub(crate) asn: Asn,
     pub(crate) own_asn: Asn,
     pub(crate) client: bool,
     pub(crate) remote: IpAddr,
@@ -55,8 +69,25 @@ pub(crate) struct PeerProfile {
     pub(crate) four_octet: bool,
     pub(crate) allow_own_as: u8,
     pub(crate) next_hop: NextHopMode,
-    pub(crate) import: Arc<ImportPolicy>,
-    pub(crate) export: Arc<ExportPolicy>,
+    pub(crate) import: Arc<Policy>,
+    pub(crate) export: Arc<Policy>,
+    pub(crate) settings: RouteSettings,
+    /// Families in which the peer sends several paths of a prefix (RFC 7911).
+    pub(crate) add_path_receive: BTreeSet<Family>,
+    /// Which paths it is sent, in the families in which it takes several.
+    pub(crate) add_path_send: BTreeMap<Family, AddPathSend>,
+    pub(crate) drain: DrainStage,
+}
+
+/// How far a peer is drained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub(crate) enum DrainStage {
+    #[default]
+    None,
+    /// Routes carry GRACEFUL_SHUTDOWN (RFC 8326).
+    GracefulShutdown,
+    /// It is told no routes.
+    Withdrawn,
 }
 
 /// The sending side of an established session.
@@ -79,11 +110,13 @@ struct RoutePeer {
 struct Table {
     family: Family,
     prefixes: Prefixes,
-    dirty: Vec<PrefixId>,
+    dirty: VecDeque<PrefixId>,
     local: BTreeMap<Cidr, LocalRouteSource>,
     groups: Slab<Group>,
     /// Prefixes without paths, whose numbers are given back once nobody has them noted.
     limbo: Vec<PrefixId>,
+    /// Paths by the peer that they came from.
+    received: Vec<u32>,
 }
 
 /// The settings of the speaker that decide on routes.
@@ -93,6 +126,15 @@ pub(crate) struct RoutingConfig {
     pub(crate) router_id: Ipv4Addr,
     pub(crate) cluster_id: Ipv4Addr,
     pub(crate) multipath: Multipath,
+    pub(crate) decision: DecisionConfig,
+}
+
+impl RoutingConfig {
+    /// Whether the same routes are taken, and announced with the same AS numbers.
+    fn imports_like(&self, other: &RoutingConfig) -> bool {
+        (self.asn, self.router_id, self.cluster_id) == (other.asn, other.router_id, other.cluster_id)
+            && self.decision.default_local_pref == other.decision.default_local_pref
+    }
 }
 
 /// Which paths of a peer are meant.
@@ -110,7 +152,9 @@ pub(crate) struct Routing {
     next_hop_sets: NextHopSets,
     tables: [Table; 2],
     peers: BTreeMap<usize, RoutePeer>,
-    own_addresses: BTreeSet<IpAddr>,
+    connected: Connected,
+    /// Absent until the first table of owners came.
+    guard: Option<Guard>,
     /// Route selection is deferred (RFC 4724 section 4.1): nobody is told anything.
     deferred: bool,
     fib_changes: Vec<FibChange>,
@@ -123,10 +167,11 @@ impl Routing {
         let table = |family| Table {
             family,
             prefixes: Prefixes::default(),
-            dirty: Vec::new(),
+            dirty: VecDeque::new(),
             local: BTreeMap::new(),
             groups: Slab::new(),
             limbo: Vec::new(),
+            received: Vec::new(),
         };
         Routing {
             config,
@@ -134,7 +179,8 @@ impl Routing {
             next_hop_sets: NextHopSets::default(),
             tables: [table(Family::V4), table(Family::V6)],
             peers: BTreeMap::new(),
-            own_addresses: BTreeSet::new(),
+            connected: Connected::default(),
+            guard: None,
             deferred,
             fib_changes: Vec::new(),
             sends: Vec::new(),
@@ -147,16 +193,18 @@ impl Routing {
         if self.config == config {
             return;
         }
-        self.config = config;
+        let before = std::mem::replace(&mut self.config, config);
         for table in &mut self.tables {
             for id in table.prefixes.ids() {
                 table.mark(id);
             }
         }
-    }
-
-    pub(crate) fn set_own_addresses(&mut self, addresses: BTreeSet<IpAddr>) {
-        self.own_addresses = addresses;
+        if !before.imports_like(&self.config) {
+            for peer in self.peers.keys().copied().collect::<Vec<_>>() {
+                self.import_again(peer);
+                self.move_groups(peer);
+            }
+        }
     }
 
     /// Takes what felix must be told, in order.
@@ -192,20 +240,6 @@ impl Routing {
         }
     }
 
-    /// Applies settings that don't need a new session.
-    pub(crate) fn reconfigure_peer(&mut self, peer: usize, change: impl FnOnce(&mut PeerProfile)) {
-        let Some(known) = self.peers.get_mut(&peer) else { return };
-        let before = known.profile.clone();
-        change(Arc::make_mut(&mut known.profile));
-        let after = known.profile.clone();
-        if before.import != after.import || before.allow_own_as != after.allow_own_as {
-            self.import_again(peer);
-        }
-        if before.export != after.export || before.next_hop != after.next_hop {
-            self.move_groups(peer);
-        }
-    }
-
     /// Forgets a peer without paths.
     pub(crate) fn forget_peer(&mut self, peer: usize) {
         self.peers.remove(&peer);
@@ -217,16 +251,18 @@ impl Routing {
         let profile = known.profile.clone();
         let received = self.store.intern(attributes);
         // Most policies leave the attributes as they are, so that a message of many prefixes is looked at once.
-        let checked = self.check_received(&profile, received);
+        let mut checked = self.check_received(&profile, received);
         for &prefix in prefixes {
-            let (attributes, rejected) = self.import(&profile, prefix, received, checked);
+            let (attributes, rejected) = self.import(&profile, prefix, received, &mut checked);
             let table = &mut self.tables[index(family)];
             let id = table.prefixes.intern(prefix);
             self.store.retain(received);
-            let path = Path { source: Source::peer(peer), received, attributes, stale: false, rejected };
+            let path =
+                Path { source: Source::peer(peer), received, attributes, stale: false, unconfirmed: false, rejected };
             table.put(id, path, &mut self.store);
         }
         self.counters.prefixes_announced_received += prefixes.len() as u64;
+        self.end_import(checked);
         self.store.release(received);
     }
 
@@ -252,7 +288,14 @@ impl Routing {
             // The attributes are the same, but export policy may tell the sources apart.
             table.mark(id);
         }
-        let path = Path { source: Source::LOCAL, received: attributes, attributes, stale: false, rejected: None };
+        let path = Path {
+            source: Source::LOCAL,
+            received: attributes,
+            attributes,
+            stale: false,
+            unconfirmed: false,
+            rejected: None,
+        };
         table.put(id, path, &mut self.store);
     }
 
@@ -307,6 +350,9 @@ impl Routing {
                 let counts = all.entry((peer, table.family)).or_default();
                 counts.received += 1;
                 counts.rejected += usize::from(path.rejected.is_some());
+                if let Some(reason) = path.rejected {
+                    *counts.rejected_by.entry(reason).or_default() += 1;
+                }
                 counts.stale += usize::from(path.stale);
             }
             for (_, group) in &table.groups {
@@ -342,17 +388,6 @@ impl Routing {
         self.peers.get(&peer).and_then(|peer| peer.flow.as_ref()).map_or(0, |flow| flow.unsent)
     }
 
-    /// A peer asks for the whole table of a family again (RFC 2918).
-    pub(crate) fn refresh(&mut self, peer: usize, family: Family) {
-        self.settle();
-        let ids = self.advertised_ids(peer, family);
-        for (_, group) in &mut self.tables[index(family)].groups {
-            if let Some(member) = group.members.get_mut(&peer) {
-                ids.iter().for_each(|&(id, _)| member.note(id));
-            }
-        }
-    }
-
     /// The caller's queue of a peer is empty: what is noted for it goes on.
     pub(crate) fn drained(&mut self, peer: usize) {
         if let Some(flow) = self.peers.get_mut(&peer).and_then(|peer| peer.flow.as_mut()) {
@@ -366,7 +401,7 @@ impl Table {
         let entry = self.prefixes.entry_mut(id);
         if !entry.dirty {
             entry.dirty = true;
-            self.dirty.push(id);
+            self.dirty.push_back(id);
         }
     }
 
@@ -383,7 +418,10 @@ impl Table {
                     return;
                 }
             }
-            None => entry.paths.push(path),
+            None => {
+                entry.paths.push(path);
+                self.count(path.source, 1);
+            }
         }
         self.mark(id);
     }
@@ -394,6 +432,7 @@ impl Table {
         let path = entry.paths.remove(at);
         store.release(path.received);
         store.release(path.attributes);
+        self.count(source, -1);
         self.mark(id);
     }
 

@@ -6,8 +6,8 @@ use margay_net::Cidr;
 use slab::Slab;
 use smallvec::SmallVec;
 
-use super::attributes::AttributeId;
 use super::next_hops::NextHopSetId;
+use super::store::AttributeId;
 use crate::view::RejectReason;
 
 /// A prefix by a dense number, so that tables over prefixes are arrays.
@@ -39,16 +39,21 @@ pub(crate) struct Path {
     /// After import policy; holds a use of its own in the store.
     pub(crate) attributes: AttributeId,
     pub(crate) stale: bool,
+    /// Not yet sent again since the peer began to refresh its routes (RFC 7313).
+    pub(crate) unconfirmed: bool,
     pub(crate) rejected: Option<RejectReason>,
 }
+
+/// There is no best path.
+const NO_BEST: u16 = u16::MAX;
 
 /// A prefix with its paths and what the others were told of it.
 #[derive(Debug)]
 pub(crate) struct Entry {
     pub(crate) cidr: Cidr,
+    /// The index of the best path, or [`NO_BEST`].
+    best: u16,
     pub(crate) paths: SmallVec<[Path; 1]>,
-    /// The index of the best path.
-    pub(crate) best: Option<u16>,
     /// Where the path came from that the group tables hold.
     pub(crate) told_source: Source,
     pub(crate) told_fib: Option<NextHopSetId>,
@@ -57,8 +62,13 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
+    /// Notes which path is the best one, by its index.
+    pub(crate) fn set_best(&mut self, best: Option<u16>) {
+        self.best = best.unwrap_or(NO_BEST);
+    }
+
     pub(crate) fn best_path(&self) -> Option<&Path> {
-        self.best.and_then(|index| self.paths.get(usize::from(index)))
+        self.paths.get(usize::from(self.best))
     }
 }
 
@@ -83,7 +93,7 @@ impl Prefixes {
                 let id = entries.insert(Entry {
                     cidr,
                     paths: SmallVec::new(),
-                    best: None,
+                    best: NO_BEST,
                     told_source: Source::NONE,
                     told_fib: None,
                     told_stale: false,
@@ -131,5 +141,16 @@ impl Prefixes {
 
     pub(crate) fn len(&self) -> usize {
         self.entries.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_of_one_path_takes_a_cache_line() {
+        assert!(size_of::<Path>() <= 20, "{}", size_of::<Path>());
+        assert!(size_of::<Entry>() <= 64, "{}", size_of::<Entry>());
     }
 }

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use super::attributes::AttributeId;
 use super::bitmap::Bitmap;
 use super::groups::Group;
 use super::prefixes::PrefixId;
+use super::store::AttributeId;
 use super::{HIGH_WATER, Routing};
 use crate::io::ConnectionId;
 use crate::wire;
@@ -133,6 +133,7 @@ impl Routing {
                 let bytes = group.end_of_rib.get_or_insert_with(|| wire::encode_end_of_rib(family)).clone();
                 self.send(*peer, bytes, 1);
             }
+            self.go_on_with_answer(at, group, *peer);
         }
     }
 
@@ -187,7 +188,7 @@ impl Routing {
         let prefixes = || run.iter().map(|&(_, id)| table.prefixes.entry(id).cidr);
         let announced = attributes.map(|attributes| {
             let attributes = self.store.get(attributes);
-            wire::encode_announcements(table.family, attributes, prefixes(), group.key.four_octet)
+            wire::encode_announcements(table.family, &attributes, prefixes(), group.key.four_octet)
         });
         // A route that fits into no message can't be announced, and what the peer has of it is wrong.
         let messages = match announced {
@@ -197,7 +198,7 @@ impl Routing {
         (messages, rest)
     }
 
-    fn send(&mut self, peer: usize, bytes: Bytes, messages: u64) {
+    pub(super) fn send(&mut self, peer: usize, bytes: Bytes, messages: u64) {
         if let Some(flow) = self.peers.get_mut(&peer).and_then(|peer| peer.flow.as_mut()) {
             flow.unsent += bytes.len();
             self.sends.push(Outgoing { connection: flow.connection, bytes, messages });

@@ -1,17 +1,22 @@
 //! From changed paths to what felix and the peers are told.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, VecDeque};
 
 use margay_net::{BestRoute, FibChange, NextHop};
 use smallvec::SmallVec;
 
 use super::Routing;
-use super::attributes::{AttributeId, AttributesExt};
-use super::decision::{Candidate, Decision, decide};
+use super::attributes::AttributesExt;
+use super::decision::{Candidate, Decision, Rules, decide};
 use super::export::ExportCache;
 use super::groups::Group;
+use super::next_hops::NextHopSetId;
 use super::prefixes::{Entry, Path, PrefixId, Source};
 use super::pump::Batch;
+use super::store::AttributeId;
+
+/// Most prefixes of a family that are decided at a time.
+const SLICE: usize = 8192;
 
 /// A prefix whose best path was decided anew.
 struct Change {
@@ -23,9 +28,16 @@ struct Change {
 impl Routing {
     /// Decides what is dirty and tells felix and the groups of what came out differently.
     pub(crate) fn settle(&mut self) {
+        while self.settle_slice() {}
+    }
+
+    /// Does a bounded part of [`Routing::settle`] and returns whether there is more, so that what a peer with many
+    /// routes leaves behind when it goes is told bit by bit.
+    pub(crate) fn settle_slice(&mut self) -> bool {
         for at in 0..self.tables.len() {
             self.settle_table(at);
         }
+        self.tables.iter().any(|table| !table.dirty.is_empty())
     }
 
     /// Ends the deferral of route selection, where there is one: everybody is told everything.
@@ -36,12 +48,14 @@ impl Routing {
         }
         self.deferred = false;
         for at in 0..self.tables.len() {
+            let mut ways = Ways::default();
             for id in self.tables[at].prefixes.ids() {
                 let usable = self.decide_entry(self.tables[at].prefixes.entry(id));
-                self.tell_fib(at, id, usable.as_ref());
+                self.tell_fib(at, id, usable.as_ref(), &mut ways);
                 let entry = self.tables[at].prefixes.entry_mut(id);
                 entry.told_source = entry.best_path().map_or(Source::NONE, |path| path.source);
             }
+            ways.clear(self);
         }
         for peer in self.peers.keys().copied().collect::<Vec<_>>() {
             self.join(peer);
@@ -49,16 +63,24 @@ impl Routing {
     }
 
     fn settle_table(&mut self, at: usize) {
-        let dirty = std::mem::take(&mut self.tables[at].dirty);
+        let waiting = &mut self.tables[at].dirty;
+        let dirty: Vec<PrefixId> = waiting.drain(..waiting.len().min(SLICE)).collect();
+        if waiting.is_empty() && waiting.capacity() > SLICE {
+            *waiting = VecDeque::new();
+        }
+        if dirty.is_empty() {
+            return self.clear_limbo(at);
+        }
         let mut changes = Vec::with_capacity(dirty.len());
+        let mut ways = Ways::default();
         for &id in &dirty {
             let decision = self.decide_entry(self.tables[at].prefixes.entry(id));
             if !self.deferred {
-                self.tell_fib(at, id, decision.as_ref());
+                self.tell_fib(at, id, decision.as_ref(), &mut ways);
             }
             let entry = self.tables[at].prefixes.entry_mut(id);
             entry.dirty = false;
-            entry.best = decision.map(|outcome| outcome.best);
+            entry.set_best(decision.map(|outcome| outcome.best));
             let source = entry.best_path().map_or(Source::NONE, |path| path.source);
             if !self.deferred {
                 let source_before = std::mem::replace(&mut entry.told_source, source);
@@ -68,6 +90,7 @@ impl Routing {
                 self.tables[at].limbo.push(id);
             }
         }
+        ways.clear(self);
         if !changes.is_empty() {
             self.tell_groups(at, &changes);
         }
@@ -98,7 +121,9 @@ impl Routing {
         }
         let candidates: SmallVec<[Candidate; 4]> =
             usable.iter().map(|&at| self.candidate(&entry.paths[usize::from(at)])).collect();
-        let decision = decide(&candidates, &self.config.multipath)?;
+        let rules = Rules { decision: &self.config.decision, multipath: &self.config.multipath };
+        let so_far = |at: &u16| entry.paths[usize::from(*at)].source == entry.told_source;
+        let decision = decide(&candidates, &rules, usable.iter().position(so_far))?;
         Some(Outcome {
             best: usable[decision.best],
             multipath: decision.multipath.iter().map(|&at| usable[at]).collect(),
@@ -107,46 +132,70 @@ impl Routing {
         })
     }
 
-    fn candidate(&self, path: &Path) -> Candidate {
+    pub(super) fn candidate(&self, path: &Path) -> Candidate {
         let giver = path.source.as_peer().and_then(|peer| self.peers.get(&peer));
-        self.store
-            .get(path.attributes)
-            .candidate(giver.map(|peer| &*peer.profile), !self.config.multipath.relax_as_path_content)
+        self.store.for_decision(path.attributes).candidate(
+            giver.map(|peer| &*peer.profile),
+            &self.config.decision,
+            !self.config.multipath.relax_as_path_content,
+        )
     }
 
-    fn tell_fib(&mut self, at: usize, id: PrefixId, decision: Option<&Outcome>) {
+    fn tell_fib(&mut self, at: usize, id: PrefixId, decision: Option<&Outcome>, ways: &mut Ways) {
         let entry = self.tables[at].prefixes.entry(id);
-        let mut next_hops = BTreeSet::new();
-        let mut stale = false;
-        for path in decision.iter().flat_map(|outcome| &outcome.multipath).map(|&at| &entry.paths[usize::from(at)]) {
-            next_hops.extend(self.next_hop(path));
-            stale |= path.stale && path.source != Source::LOCAL;
-        }
         let (told, told_stale, cidr) = (entry.told_fib, entry.told_stale, entry.cidr);
-        if next_hops.is_empty() {
-            if let Some(set) = told {
-                self.next_hop_sets.release(set);
-                self.tables[at].prefixes.entry_mut(id).told_fib = None;
-                self.fib_changes.push(FibChange::Withdraw(cidr));
+        // Told as the empty set of next hops.
+        let discard = decision.is_some_and(|outcome| self.discards(cidr, &entry.paths[usize::from(outcome.best)]));
+        let paths = decision.iter().flat_map(|outcome| &outcome.multipath).map(|&at| &entry.paths[usize::from(at)]);
+        let stale = paths.clone().any(|path| path.stale && path.source != Source::LOCAL);
+        let set = match decision.map(|outcome| &outcome.multipath[..]) {
+            Some(_) if discard => Some(self.next_hop_sets.intern(&[])),
+            Some(&[only]) => {
+                let path = entry.paths[usize::from(only)];
+                self.way(&path, ways)
             }
-            return;
-        }
-        let set = self.next_hop_sets.intern(next_hops);
+            _ => {
+                let mut next_hops: SmallVec<[NextHop; 4]> = paths.flat_map(|path| self.next_hop(path)).collect();
+                next_hops.sort_unstable();
+                next_hops.dedup();
+                (!next_hops.is_empty()).then(|| self.next_hop_sets.intern(&next_hops))
+            }
+        };
         if let Some(told) = told {
             self.next_hop_sets.release(told);
         }
-        if told != Some(set) || told_stale != stale {
-            let next_hops = self.next_hop_sets.set(set).clone();
-            self.fib_changes.push(FibChange::Set(BestRoute { prefix: cidr, next_hops, stale }));
+        match set {
+            Some(set) if told != Some(set) || told_stale != stale => {
+                let next_hops = self.next_hop_sets.set(set).clone();
+                self.fib_changes.push(FibChange::Set(BestRoute { prefix: cidr, next_hops, stale, discard }));
+            }
+            None if told.is_some() => self.fib_changes.push(FibChange::Withdraw(cidr)),
+            _ => {}
         }
         let entry = self.tables[at].prefixes.entry_mut(id);
-        (entry.told_fib, entry.told_stale) = (Some(set), stale);
+        (entry.told_fib, entry.told_stale) = (set, stale && set.is_some());
+    }
+
+    /// Returns the next hops of a path that is alone, counted as used.
+    fn way(&mut self, path: &Path, ways: &mut Ways) -> Option<NextHopSetId> {
+        let key = (path.source, path.attributes);
+        if let Some((known, set)) = ways.0
+            && known == key
+        {
+            return Some(self.next_hop_sets.retain(set));
+        }
+        let next_hop = self.next_hop(path)?;
+        let set = self.next_hop_sets.intern(std::slice::from_ref(&next_hop));
+        if let Some((_, before)) = ways.0.replace((key, self.next_hop_sets.retain(set))) {
+            self.next_hop_sets.release(before);
+        }
+        Some(set)
     }
 
     /// Returns where packets of a learned path go; nothing for the node's own.
     pub(super) fn next_hop(&self, path: &Path) -> Option<NextHop> {
         let peer = self.peers.get(&path.source.as_peer()?)?;
-        let addr = self.store.get(path.attributes).forwarding_address()?;
+        let addr = self.store.forwarding_address(path.attributes)?;
         let interface = if super::attributes::is_link_local(addr) { peer.profile.interface.clone() } else { None };
         Some(NextHop { addr, interface })
     }
@@ -175,6 +224,19 @@ impl Routing {
             cache.clear(&mut self.store);
         }
         self.tables[at].groups = groups;
+    }
+}
+
+/// The last path whose next hops were looked up in a round, since prefixes of one message share theirs; it holds a use of
+/// the set.
+#[derive(Debug, Default)]
+struct Ways(Option<((Source, AttributeId), NextHopSetId)>);
+
+impl Ways {
+    fn clear(self, routing: &mut Routing) {
+        if let Some((_, set)) = self.0 {
+            routing.next_hop_sets.release(set);
+        }
     }
 }
 

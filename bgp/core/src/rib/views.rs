@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use margay_net::{Cidr, Family};
 
-use super::attributes::AttributeId;
+use super::decision::Candidate;
 use super::prefixes::{Entry, Path, PrefixId, Source};
-use super::{Routing, index};
+use super::store::AttributeId;
+use super::{Routing, index, reasons};
 use crate::view::{AttributesView, PathSource, PathView, RouteFilter, RouteView};
 use crate::wire::Attributes;
 
@@ -20,7 +21,12 @@ impl Routing {
             }
             for (id, entry) in table.prefixes.iter().filter(|(_, entry)| !entry.paths.is_empty()) {
                 let of_peer = |peer: usize| entry.paths.iter().any(|path| path.source == Source::peer(peer));
-                if filter.within.is_none_or(|within| within.covers(entry.cidr)) && peer.is_none_or(of_peer) {
+                let meant = |path: &Path| peer.is_none_or(|peer| path.source == Source::peer(peer));
+                let rejected = || entry.paths.iter().any(|path| path.rejected.is_some() && meant(path));
+                if filter.within.is_none_or(|within| within.covers(entry.cidr))
+                    && peer.is_none_or(of_peer)
+                    && (!filter.rejected || rejected())
+                {
                     found.insert(entry.cidr, (at, id));
                 }
             }
@@ -29,9 +35,12 @@ impl Routing {
         wanted.map(|(at, id)| self.route_view(at, id)).collect()
     }
 
-    fn route_view(&self, at: usize, id: PrefixId) -> RouteView {
+    pub(super) fn route_view(&self, at: usize, id: PrefixId) -> RouteView {
         let entry = self.tables[at].prefixes.entry(id);
         let outcome = self.decide_entry(entry);
+        let usable = outcome.iter().flat_map(|outcome| &outcome.usable);
+        let candidates: Vec<Candidate> =
+            usable.map(|&usable| self.candidate(&entry.paths[usize::from(usable)])).collect();
         let mut paths = Vec::with_capacity(entry.paths.len());
         for (index, path) in entry.paths.iter().enumerate() {
             let mut view = self.path_view(entry, path, path.attributes);
@@ -40,14 +49,18 @@ impl Routing {
                 view.best = outcome.best == index;
                 view.multipath = outcome.multipath.contains(&index);
                 let took_part = outcome.usable.iter().position(|&usable| usable == index);
-                view.lost = took_part.and_then(|at| outcome.decision.as_ref()?.lost[at]);
+                if let (Some(at), Some(decision)) = (took_part, &outcome.decision) {
+                    view.lost = decision.lost[at];
+                    let words = reasons::lost(at, &candidates, decision, &self.config.decision);
+                    view.reason = view.reason.or(words);
+                }
             }
-            view.reason = view.reason.or(view.lost.map(|lost| lost.to_string()));
             paths.push(view);
         }
         paths.sort_by_key(|path| (!path.best, !path.multipath, path.rejected.is_some(), path.source.clone()));
-        let next_hops = entry.told_fib.map(|set| self.next_hop_sets.set(set).clone()).unwrap_or_default();
-        RouteView { prefix: entry.cidr, next_hops, paths }
+        let next_hops = entry.told_fib.map(|set| (**self.next_hop_sets.set(set)).clone()).unwrap_or_default();
+        let discard = outcome.is_some_and(|outcome| self.discards(entry.cidr, &entry.paths[usize::from(outcome.best)]));
+        RouteView { prefix: entry.cidr, next_hops, discard, paths }
     }
 
     /// Returns what came from a peer, as it came.
@@ -59,7 +72,8 @@ impl Routing {
                     let mut view = self.path_view(entry, path, path.received);
                     view.best = entry.best_path().is_some_and(|best| best.source == path.source);
                     let next_hops = self.next_hop(path).into_iter().collect();
-                    routes.insert(entry.cidr, RouteView { prefix: entry.cidr, next_hops, paths: vec![view] });
+                    let discard = view.best && self.discards(entry.cidr, path);
+                    routes.insert(entry.cidr, RouteView { prefix: entry.cidr, next_hops, discard, paths: vec![view] });
                 }
             }
         }
@@ -76,10 +90,8 @@ impl Routing {
                 let Some(best) = entry.best_path() else { continue };
                 let mut view = self.path_view(entry, best, attributes);
                 view.best = true;
-                routes.insert(
-                    entry.cidr,
-                    RouteView { prefix: entry.cidr, next_hops: Default::default(), paths: vec![view] },
-                );
+                let (prefix, next_hops) = (entry.cidr, Default::default());
+                routes.insert(prefix, RouteView { prefix, next_hops, discard: false, paths: vec![view] });
             }
         }
         routes.into_values().collect()
@@ -106,18 +118,18 @@ impl Routing {
         };
         PathView {
             source,
-            attributes: attributes_view(self.store.get(attributes)),
+            attributes: attributes_view(&self.store.get(attributes)),
             best: false,
             multipath: false,
             stale: path.stale,
             lost: None,
             rejected: path.rejected,
-            reason: path.rejected.map(|rejected| rejected.to_string()),
+            reason: self.rejected(entry.cidr, path),
         }
     }
 }
 
-fn attributes_view(attributes: &Attributes) -> AttributesView {
+pub(super) fn attributes_view(attributes: &Attributes) -> AttributesView {
     let plain = attributes.communities.iter().map(ToString::to_string);
     let large = attributes.large_communities.iter().map(ToString::to_string);
     let extended = attributes.extended_communities.iter().map(ToString::to_string);

@@ -26,7 +26,7 @@ pub(crate) struct Connection {
     pub(crate) negotiated: Option<Negotiated>,
     /// When the state was entered.
     pub(crate) since: Instant,
-    deadlines: [Option<Instant>; 4],
+    deadlines: [Option<Instant>; Timer::ALL.len()],
     undecoded: BytesMut,
 }
 
@@ -40,7 +40,7 @@ impl Connection {
             remote: None,
             negotiated: None,
             since: now,
-            deadlines: [None; 4],
+            deadlines: [None; Timer::ALL.len()],
             undecoded: BytesMut::new(),
         }
     }
@@ -83,7 +83,15 @@ impl Connection {
     }
 
     pub(crate) fn disarm_all(&mut self) {
-        self.deadlines = [None; 4];
+        self.deadlines = [None; Timer::ALL.len()];
+    }
+
+    pub(crate) fn disarm(&mut self, timer: Timer) {
+        self.deadlines[timer as usize] = None;
+    }
+
+    pub(crate) fn deadline(&self, timer: Timer) -> Option<Instant> {
+        self.deadlines[timer as usize]
     }
 
     /// Takes a timer that is due.

@@ -5,5 +5,5 @@ mod open;
 mod peer;
 
 pub(crate) use connection::{Connection, Direction};
-pub(crate) use open::{LocalOpen, Negotiated};
-pub(crate) use peer::{Peer, Retained, Slot};
+pub(crate) use open::{LocalOpen, Negotiated, keepalive};
+pub(crate) use peer::{Hold, Peer, Retained, Slot};

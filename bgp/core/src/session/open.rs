@@ -7,8 +7,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use margay_net::{Asn, Family};
 
+use crate::config::{AddPath as AddPathConfig, AddPathSend};
 use crate::wire::{
-    AfiSafi, Capability, DecodeContext, GracefulRestart, GracefulRestartFamily, Notification, Open, OpenError,
+    AddPath, AfiSafi, Capability, DecodeContext, GracefulRestart, GracefulRestartFamily, Notification, Open, OpenError,
     PeerKind, encode_open,
 };
 
@@ -29,12 +30,16 @@ pub(crate) struct LocalOpen {
     pub(crate) restarting: bool,
     /// The F bit of each family.
     pub(crate) forwarding_preserved: bool,
+    /// In each family.
+    pub(crate) add_path: AddPathConfig,
 }
 
 /// Graceful restart as the peer announced it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct PeerRestart {
     pub(crate) restarting: bool,
+    /// The N bit.
+    pub(crate) notification: bool,
     pub(crate) restart_time: Duration,
     pub(crate) families: BTreeSet<Family>,
     /// Those whose forwarding state the peer preserved.
@@ -50,6 +55,16 @@ pub(crate) struct Negotiated {
     pub(crate) four_octet: bool,
     pub(crate) router_id: Ipv4Addr,
     pub(crate) graceful_restart: Option<PeerRestart>,
+    /// Both sides announced the N bit: a NOTIFICATION other than Hard Reset is followed by graceful restart (RFC 8538).
+    pub(crate) notification_restart: bool,
+    /// The peer sends its routes again when asked (RFC 2918).
+    pub(crate) route_refresh: bool,
+    /// Routes that are sent again are marked off (RFC 7313).
+    pub(crate) enhanced_refresh: bool,
+    /// Families in which the peer sends several paths of a prefix (RFC 7911).
+    pub(crate) add_path_receive: BTreeSet<Family>,
+    /// Families in which we do.
+    pub(crate) add_path_send: BTreeSet<Family>,
 }
 
 /// Why the peer's OPEN is refused, as the NOTIFICATION to send and in words.
@@ -64,6 +79,7 @@ impl LocalOpen {
         let mut capabilities: Vec<Capability> =
             self.families.iter().map(|&family| Capability::Multiprotocol(family.into())).collect();
         capabilities.push(Capability::RouteRefresh);
+        capabilities.push(Capability::EnhancedRouteRefresh);
         if let Some(restart_time) = self.restart_time {
             let family = |&family: &Family| GracefulRestartFamily {
                 family: family.into(),
@@ -71,12 +87,20 @@ impl LocalOpen {
             };
             capabilities.push(Capability::GracefulRestart(GracefulRestart {
                 restarting: self.restarting,
-                notification: false,
+                notification: true,
                 restart_time: restart_time.as_secs().min(LONGEST_RESTART_TIME) as u16,
                 families: self.families.iter().map(family).collect(),
             }));
         }
         capabilities.push(Capability::FourOctetAsn(self.asn));
+        let add_path = |&family: &Family| AddPath {
+            family: family.into(),
+            receive: self.add_path.receive,
+            send: self.add_path.send != AddPathSend::None,
+        };
+        if self.add_path != AddPathConfig::default() {
+            capabilities.push(Capability::AddPath(self.families.iter().map(add_path).collect()));
+        }
         encode_open(&Open::new(self.asn, self.hold_time, self.router_id, capabilities))
     }
 
@@ -113,16 +137,43 @@ impl LocalOpen {
             let notification = Notification::open(OpenError::UnsupportedCapability).with_data(missing);
             return Err(OpenRefused { notification, reason });
         }
+        let has = |wanted: &Capability| open.capabilities.contains(wanted);
+        let route_refresh = has(&Capability::RouteRefresh);
+        let graceful_restart = self.restart_time.and_then(|_| peer_restart(open));
+        let (add_path_receive, add_path_send) = self.add_path(open, &families);
         let hold_time = Duration::from_secs(u64::from(self.hold_time.min(open.hold_time)));
-        let third = hold_time / 3;
         Ok(Negotiated {
             hold_time,
-            keepalive: keepalive.map_or(third, |keepalive| keepalive.min(third)),
+            keepalive: self::keepalive(hold_time, keepalive),
             families,
             four_octet: open.capabilities.iter().any(|known| matches!(known, Capability::FourOctetAsn(_))),
             router_id: open.router_id,
-            graceful_restart: self.restart_time.and_then(|_| peer_restart(open)),
+            notification_restart: graceful_restart.as_ref().is_some_and(|restart| restart.notification),
+            graceful_restart,
+            route_refresh,
+            enhanced_refresh: route_refresh && has(&Capability::EnhancedRouteRefresh),
+            add_path_receive,
+            add_path_send,
         })
+    }
+
+    /// Returns the families in which several paths are received and sent (RFC 7911 section 4).
+    fn add_path(&self, open: &Open, families: &BTreeSet<Family>) -> (BTreeSet<Family>, BTreeSet<Family>) {
+        let announced = open.capabilities.iter().flat_map(|capability| match capability {
+            Capability::AddPath(announced) => &announced[..],
+            _ => &[],
+        });
+        let (mut receive, mut send) = (BTreeSet::new(), BTreeSet::new());
+        for announced in announced {
+            let Some(family) = announced.family.family().filter(|family| families.contains(family)) else { continue };
+            if self.add_path.receive && announced.send {
+                receive.insert(family);
+            }
+            if self.add_path.send != AddPathSend::None && announced.receive {
+                send.insert(family);
+            }
+        }
+        (receive, send)
     }
 }
 
@@ -134,8 +185,15 @@ impl Negotiated {
             peer_kind: if ibgp { PeerKind::Internal } else { PeerKind::External },
             families: self.families.iter().copied().collect(),
             extended_next_hop: false,
+            add_path: self.add_path_receive.iter().copied().collect(),
         }
     }
+}
+
+/// Returns the interval of KEEPALIVEs: the configured one, but a third of the hold time at most.
+pub(crate) fn keepalive(hold_time: Duration, configured: Option<Duration>) -> Duration {
+    let third = hold_time / 3;
+    configured.map_or(third, |configured| configured.min(third))
 }
 
 /// A speaker without the multiprotocol capability has IPv4 alone.
@@ -159,6 +217,7 @@ fn peer_restart(open: &Open) -> Option<PeerRestart> {
     };
     Some(PeerRestart {
         restarting: restart.restarting,
+        notification: restart.notification,
         restart_time: Duration::from_secs(u64::from(restart.restart_time)),
         families: families(|_| true),
         preserved: families(|announced| announced.forwarding_preserved),
@@ -192,6 +251,7 @@ mod tests {
             restart_time: Some(Duration::from_secs(120)),
             restarting: false,
             forwarding_preserved: false,
+            add_path: AddPathConfig::default(),
         }
     }
 
@@ -242,5 +302,51 @@ mod tests {
         assert!(agreed.restarting && agreed.preserved.contains(&Family::V4));
         let without = LocalOpen { restart_time: None, ..ours() };
         assert_eq!(without.negotiate(&open, Asn(65001), None).expect("agreed").graceful_restart, None);
+    }
+
+    #[test]
+    fn the_n_bit_counts_only_with_graceful_restart_on_both_sides() {
+        let open = |notification| {
+            let restart = GracefulRestart { notification, restart_time: 60, ..GracefulRestart::default() };
+            theirs(90, vec![Capability::GracefulRestart(restart)])
+        };
+        let agreed = |ours: LocalOpen, open: &Open| ours.negotiate(open, Asn(65001), None).expect("agreed");
+        assert!(agreed(ours(), &open(true)).notification_restart);
+        assert!(!agreed(ours(), &open(false)).notification_restart);
+        assert!(!agreed(LocalOpen { restart_time: None, ..ours() }, &open(true)).notification_restart);
+    }
+
+    #[test]
+    fn refresh_is_marked_off_only_where_the_peer_has_both_capabilities() {
+        let agreed = |capabilities| ours().negotiate(&theirs(90, capabilities), Asn(65001), None).expect("agreed");
+        let both = agreed(vec![Capability::RouteRefresh, Capability::EnhancedRouteRefresh]);
+        assert!(both.route_refresh && both.enhanced_refresh);
+        let plain = agreed(vec![Capability::RouteRefresh]);
+        assert!(plain.route_refresh && !plain.enhanced_refresh);
+        let none = agreed(vec![Capability::EnhancedRouteRefresh]);
+        assert!(!none.route_refresh && !none.enhanced_refresh);
+    }
+
+    #[test]
+    fn several_paths_go_in_the_directions_that_one_side_sends_and_the_other_receives() {
+        let both = AddPathConfig { receive: true, send: AddPathSend::All };
+        let receives = AddPathConfig { receive: true, send: AddPathSend::None };
+        // Ours, what the peer announces (receive, send), and whether we then receive and send.
+        for (ours_are, theirs_are, agreed) in [
+            (both, (true, true), (true, true)),
+            (both, (true, false), (false, true)),
+            (both, (false, true), (true, false)),
+            (receives, (true, true), (true, false)),
+            (AddPathConfig::default(), (true, true), (false, false)),
+        ] {
+            let announced = |family| AddPath { family, receive: theirs_are.0, send: theirs_are.1 };
+            // The second family isn't negotiated.
+            let families = vec![announced(AfiSafi::IPV4_UNICAST), announced(AfiSafi::IPV6_UNICAST)];
+            let open = theirs(90, vec![Capability::AddPath(families)]);
+            let ours = LocalOpen { add_path: ours_are, ..ours() };
+            let found = ours.negotiate(&open, Asn(65001), None).expect("agreed");
+            let v4 = |wanted| if wanted { BTreeSet::from([Family::V4]) } else { BTreeSet::new() };
+            assert_eq!((found.add_path_receive, found.add_path_send), (v4(agreed.0), v4(agreed.1)), "{theirs_are:?}");
+        }
     }
 }

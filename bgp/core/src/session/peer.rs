@@ -1,4 +1,5 @@
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
 use margay_net::{Family, Instant, Now};
@@ -6,8 +7,10 @@ use margay_net::{Family, Instant, Now};
 use super::connection::Connection;
 use crate::config::{PeerConfig, PeerName};
 use crate::io::ConnectionId;
-use crate::view::FsmState;
+use crate::view::{BfdView, FsmState};
 
+/// The shortest default of the send hold time (RFC 9687 section 4).
+const SEND_HOLD_TIME: Duration = Duration::from_secs(8 * 60);
 /// The waits between attempts, in seconds; the last one repeats, and none is longer than the configured retry time.
 const BACK_OFF: [u64; 6] = [1, 2, 5, 10, 20, 30];
 
@@ -26,6 +29,14 @@ pub(crate) struct Retained {
     pub(crate) families: BTreeSet<Family>,
     /// When they go at the latest.
     pub(crate) deadline: Instant,
+}
+
+/// There is no session before it ends.
+#[derive(Debug, Clone)]
+pub(crate) struct Hold {
+    pub(crate) reason: String,
+    /// Absent: until an operator resets the peer.
+    pub(crate) until: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -49,6 +60,26 @@ pub(crate) struct Peer {
     pub(crate) established_count: u64,
     /// The interface through which the peer is directly connected, once known.
     pub(crate) interface: Option<String>,
+    /// The own address of the last session.
+    pub(crate) local: Option<IpAddr>,
+    pub(crate) last_error_at: Option<SystemTime>,
+    /// What the last OPEN announced, in words.
+    pub(crate) capabilities: Vec<String>,
+    pub(crate) shutdown_message: Option<String>,
+    /// The listen range that the peer was made from.
+    pub(crate) range: Option<PeerName>,
+    pub(crate) hold: Option<Hold>,
+    /// Families whose prefix limit was warned of, and those that are known to be beyond it.
+    pub(crate) warned: BTreeSet<Family>,
+    pub(crate) exceeded: BTreeSet<Family>,
+    /// What BFD said, since it was last asked for.
+    pub(crate) bfd: BfdView,
+    /// Families that the peer sends again, with the time at which what is missing goes.
+    pub(crate) refreshing: BTreeMap<Family, Instant>,
+    pub(crate) refreshes_received: u64,
+    pub(crate) refreshes_sent: u64,
+    /// When the peer is woken; never after [`Peer::next_deadline`].
+    pub(crate) scheduled: Option<Instant>,
 }
 
 impl Peer {
@@ -69,6 +100,19 @@ impl Peer {
             updates_received: 0,
             established_count: 0,
             interface: None,
+            local: None,
+            last_error_at: None,
+            capabilities: Vec::new(),
+            shutdown_message: None,
+            range: None,
+            hold: None,
+            warned: BTreeSet::new(),
+            exceeded: BTreeSet::new(),
+            bfd: BfdView { state: None, since: None, reason: None },
+            refreshing: BTreeMap::new(),
+            refreshes_received: 0,
+            refreshes_sent: 0,
+            scheduled: None,
         }
     }
 
@@ -110,6 +154,14 @@ impl Peer {
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         let rival = self.rival.as_ref().and_then(Connection::next_deadline);
         let retained = self.retained.as_ref().map(|retained| retained.deadline);
-        [self.primary.next_deadline(), rival, retained].into_iter().flatten().min()
+        let refreshing = self.refreshing.values().min().copied();
+        [self.primary.next_deadline(), rival, retained, refreshing].into_iter().flatten().min()
+    }
+
+    /// Returns how long sending may be blocked; `None`: for ever.
+    pub(crate) fn send_hold_time(&self) -> Option<Duration> {
+        let hold_time = self.primary.negotiated.as_ref().map(|agreed| agreed.hold_time).unwrap_or_default();
+        let time = self.config.send_hold_time.unwrap_or(SEND_HOLD_TIME.max(hold_time * 2));
+        (!time.is_zero()).then_some(time)
     }
 }

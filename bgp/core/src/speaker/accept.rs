@@ -20,12 +20,17 @@ const SETTLED: Duration = Duration::from_secs(3);
 impl Speaker {
     pub(super) fn accepted(&mut self, connection: ConnectionId, local: SocketAddr, remote: SocketAddr, now: Now) {
         let (local, remote) = (canonical(local), canonical(remote));
-        let Some(peer) = self.peer_at(remote) else {
-            return self.refuse(None, connection, remote, "no peer has this address");
+        let peer = match self.peer_at(remote).map_or_else(|| self.make_dynamic(remote.ip(), now), Ok) {
+            Ok(peer) => peer,
+            Err(reason) => return self.refuse(None, connection, remote, &reason),
         };
         let known = &self.peers[peer];
         if !known.config.admin_up {
             return self.refuse(Some(peer), connection, remote, "the peer is administratively down");
+        }
+        if let Some(hold) = &known.hold {
+            let reason = format!("the peer is held: {}", hold.reason);
+            return self.refuse(Some(peer), connection, remote, &reason);
         }
         if known.config.source.is_some_and(|source| source != local.ip()) {
             return self.refuse(Some(peer), connection, remote, "it came to another address than the session's own");

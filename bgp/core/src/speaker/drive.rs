@@ -25,17 +25,22 @@ pub(super) struct Cause {
     pub(super) notification: Option<Notification>,
     /// What the peer's OPEN agreed to.
     pub(super) negotiated: Option<Negotiated>,
-    /// Whether graceful restart is out of the question.
-    pub(super) link_is_down: bool,
+    /// Whether graceful restart is out of the question: the routes go on both sides.
+    pub(super) flush: bool,
 }
 
 impl Cause {
     pub(super) fn because(reason: impl Into<String>) -> Cause {
-        Cause { reason: reason.into(), notification: None, negotiated: None, link_is_down: false }
+        Cause { reason: reason.into(), notification: None, negotiated: None, flush: false }
     }
 
     pub(super) fn notify(notification: Notification, reason: impl Into<String>) -> Cause {
         Cause { notification: Some(notification), ..Cause::because(reason) }
+    }
+
+    /// The session must end for good: as Hard Reset where graceful restart would follow a NOTIFICATION (RFC 8538).
+    pub(super) fn hard(notification: Notification, reason: impl Into<String>) -> Cause {
+        Cause { flush: true, ..Cause::notify(notification, reason) }
     }
 }
 
@@ -68,11 +73,17 @@ impl Speaker {
                     known.primary = rival;
                 }
             }
-            if before >= FsmState::OpenSent && step.next < before {
+            // An attempt or a connection failed, and none of the peer's others is the session.
+            let failed = before >= FsmState::OpenSent && step.next < before
+                || before == FsmState::Connect
+                    && matches!(event, FsmEvent::TransportFailed | FsmEvent::ConnectRetryExpired);
+            if failed && event != FsmEvent::CollisionDump && !known.is_established() {
                 known.last_error = Some(cause.reason.clone());
+                known.last_error_at = Some(now.wall);
             }
         }
         self.note_state(peer, shown, &cause.reason, now);
+        self.schedule(peer);
     }
 
     fn note_state(&mut self, peer: usize, from: FsmState, reason: &str, now: Now) {
@@ -82,9 +93,8 @@ impl Speaker {
             return;
         }
         known.since = now.wall;
-        if to == FsmState::Established {
-            known.last_error = None;
-        }
+        self.bfd_changed = true;
+        self.dynamic_changed |= known.range.is_some();
         self.event(Some(peer), EventKind::StateChanged { from, to, reason: reason.to_owned() });
     }
 
@@ -98,9 +108,15 @@ impl Speaker {
                 let notification = match notify {
                     Notify::OfEvent => cause.notification.clone(),
                     Notify::HoldTimerExpired => Some(Notification::hold_timer_expired()),
+                    Notify::SendHoldTimerExpired => Some(Notification::send_hold_timer_expired()),
                     Notify::FsmError(subcode) => Some(Notification::new(Notification::FSM_ERROR, subcode)),
                 };
-                if let Some(notification) = notification {
+                if let Some(mut notification) = notification {
+                    let machine = self.peers[peer].connection(slot);
+                    let agreed = machine.and_then(|machine| machine.negotiated.as_ref());
+                    if cause.flush && agreed.is_some_and(|agreed| agreed.notification_restart) {
+                        notification = Notification::hard_reset(notification);
+                    }
                     self.send_notification(peer, slot, &notification);
                 }
             }
@@ -116,7 +132,7 @@ impl Speaker {
                 }
             }
             Action::SessionUp => self.session_up(peer, now),
-            Action::SessionDown { retain } => self.session_down(peer, retain && !cause.link_is_down, now),
+            Action::SessionDown { retain } => self.session_down(peer, retain, cause.flush, now),
             // The caller holds the message and gives it to the tables itself.
             Action::DeliverUpdate => {}
         }
@@ -172,6 +188,7 @@ impl Speaker {
             restarting: self.options.restarting && !self.selection.is_done(),
             // The kernel forwards on while the speaker runs, so a session that is lost and made anew preserves it too.
             forwarding_preserved: self.options.restarting || known.established_count > 0,
+            add_path: known.config.add_path,
         })
     }
 
@@ -181,11 +198,14 @@ impl Speaker {
         self.send_on(peer, slot, wire::encode_notification(notification));
     }
 
-    fn send_on(&mut self, peer: usize, slot: Slot, bytes: Bytes) {
+    pub(super) fn send_on(&mut self, peer: usize, slot: Slot, bytes: Bytes) {
         let known = &mut self.peers[peer];
         if let Some(connection) = known.connection(slot).and_then(|connection| connection.id) {
             known.messages_sent += 1;
             self.outputs.push_back(Output::Send { connection, bytes });
+            if slot == Slot::Primary {
+                self.arm_send_hold(peer);
+            }
         }
     }
 
@@ -193,16 +213,20 @@ impl Speaker {
         let jitter = self.rng.random_range(0.75..=1.0);
         let known = &mut self.peers[peer];
         let back_off = known.back_off();
+        let hold = known.hold.as_ref().map(|hold| hold.until);
+        let send_hold_time = known.send_hold_time();
         let attempt = (back_off * 2).clamp(Duration::from_secs(3), Duration::from_secs(30));
         let Some(connection) = known.connection(slot) else { return };
         let agreed = connection.negotiated.as_ref();
         let wait = match timer {
+            Timer::IdleHold if let Some(until) = hold => until.map(|until| until.since(now.mono)),
             Timer::ConnectRetry if connection.state == FsmState::Connect => Some(attempt),
             Timer::ConnectRetry | Timer::IdleHold => Some(back_off.mul_f64(jitter)),
             Timer::Hold => agreed.map(|agreed| agreed.hold_time).filter(|time| !time.is_zero()),
             Timer::Keepalive => {
                 agreed.map(|agreed| agreed.keepalive).filter(|time| !time.is_zero()).map(|time| time.mul_f64(jitter))
             }
+            Timer::SendHold => send_hold_time,
         };
         let waits = timer == Timer::IdleHold || (timer == Timer::ConnectRetry && connection.state != FsmState::Connect);
         if let Some(wait) = wait {
@@ -215,17 +239,19 @@ impl Speaker {
 
     /// Starts a peer that is administratively up.
     pub(super) fn start(&mut self, peer: usize, now: Now) {
-        if self.peers[peer].config.admin_up {
+        if self.peers[peer].config.admin_up && self.peers[peer].hold.is_none() {
             self.peers[peer].retries = 0;
             self.drive(peer, Slot::Primary, FsmEvent::Start, Cause::because("start"), now);
         }
     }
 
-    /// Ends all connections of a peer with a NOTIFICATION and leaves it in Idle; its paths go.
+    /// Ends all connections of a peer with a NOTIFICATION and leaves it in Idle; its paths go where `cause` says so.
     pub(super) fn shut(&mut self, peer: usize, cause: &Cause, now: Now) {
         self.drive(peer, Slot::Rival, FsmEvent::Stop, cause.clone(), now);
         self.drive(peer, Slot::Primary, FsmEvent::Stop, cause.clone(), now);
-        self.end_retention(peer, &cause.reason);
+        if cause.flush {
+            self.end_retention(peer, &cause.reason);
+        }
     }
 
     /// Closes all connections of a peer without a word.

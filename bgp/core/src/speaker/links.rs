@@ -8,6 +8,7 @@ use margay_net::{Family, LinkState, Now};
 use super::Speaker;
 use super::drive::Cause;
 use crate::fsm::FsmEvent;
+use crate::rib::Connected;
 use crate::session::Slot;
 use crate::view::FsmState;
 
@@ -19,6 +20,7 @@ impl Speaker {
         // Before the new state is known, since one that went has no addresses left to find its peers by.
         self.indexes().into_iter().for_each(|peer| self.locate(peer));
         self.links.insert(name.clone(), link);
+        self.bfd_changed = true;
         if let Some(routing) = &mut self.routing {
             routing.set_own_addresses(own_addresses(&self.links));
         }
@@ -78,7 +80,7 @@ impl Speaker {
 
     /// Ends a session at once (fast external fallover). Its paths lead through the link, so none is kept.
     fn link_down(&mut self, peer: usize, reason: String, now: Now) {
-        let cause = Cause { link_is_down: true, ..Cause::because(reason.clone()) };
+        let cause = Cause { flush: true, ..Cause::because(reason.clone()) };
         for slot in [Slot::Rival, Slot::Primary] {
             let state = self.peers[peer].connection(slot).map(|connection| connection.state);
             if state.is_some_and(|state| state >= FsmState::OpenSent) {
@@ -90,7 +92,7 @@ impl Speaker {
 
     /// Attempts to connect without the rest of the wait.
     fn try_now(&mut self, peer: usize, now: Now) {
-        if !self.peers[peer].config.admin_up {
+        if !self.peers[peer].config.admin_up || self.peers[peer].hold.is_some() {
             return;
         }
         self.peers[peer].retries = 0;
@@ -117,6 +119,6 @@ impl Speaker {
     }
 }
 
-pub(super) fn own_addresses(links: &BTreeMap<String, LinkState>) -> std::collections::BTreeSet<IpAddr> {
-    links.values().flat_map(|link| link.addresses.iter().map(|&(address, _)| address)).collect()
+pub(super) fn own_addresses(links: &BTreeMap<String, LinkState>) -> Connected {
+    Connected::of(links.values())
 }

@@ -10,7 +10,7 @@ use crate::io::{ConnectionId, EventKind};
 use crate::session::Slot;
 use crate::view::FsmState;
 use crate::wire::{
-    Cease, DecodeContext, MAX_MESSAGE, Message, Notification, Open, RefreshSubtype, RouteRefresh, Update, decode, frame,
+    Cease, DecodeContext, HEADER_LEN, MAX_MESSAGE, Message, Notification, Open, Update, decode, frame,
 };
 
 impl Speaker {
@@ -45,6 +45,9 @@ impl Speaker {
         known.messages_received += 1;
         let Some(machine) = known.connection(slot) else { return };
         let state = machine.state;
+        if let Some((event, what)) = unexpected(message, state) {
+            return self.drive(peer, slot, event, Cause::because(format!("unexpected {what}")), now);
+        }
         let context = machine.negotiated.as_ref().map_or_else(DecodeContext::default, |agreed| agreed.context(ibgp));
         match decode(message, &context) {
             Ok(Message::Open(open)) => self.received_open(peer, slot, &open, now),
@@ -52,23 +55,38 @@ impl Speaker {
             Ok(Message::Update(update)) => {
                 self.drive(peer, slot, FsmEvent::UpdateReceived, Cause::because("unexpected UPDATE"), now);
                 if state == FsmState::Established {
-                    self.received_update(peer, update);
+                    self.received_update(peer, update, now);
                 }
             }
             Ok(Message::RouteRefresh(refresh)) => {
                 self.drive(peer, slot, FsmEvent::UpdateReceived, Cause::because("unexpected ROUTE-REFRESH"), now);
                 if state == FsmState::Established {
-                    self.received_refresh(peer, refresh);
+                    self.received_refresh(peer, refresh, now);
                 }
             }
             Ok(Message::Notification(notification)) => {
                 self.counters.notifications_received += 1;
                 let words = notification.to_string();
                 self.event(Some(peer), EventKind::NotificationReceived(words.clone()));
-                let cause = Cause::because(format!("received NOTIFICATION: {words}"));
+                self.peers[peer].shutdown_message = notification.communication();
+                let flush = notification.is_hard_reset();
+                let cause = Cause { flush, ..Cause::because(format!("received NOTIFICATION: {words}")) };
                 self.drive(peer, slot, FsmEvent::NotificationReceived, cause, now);
             }
-            Err(notification) => self.message_error(peer, slot, notification, now),
+            Err(notification) => match (notification.code, state) {
+                // RFC 4271 section 8.2.2: where the message itself is out of place, its errors are of no interest.
+                (Notification::OPEN_MESSAGE_ERROR, FsmState::Established) => {
+                    self.drive(peer, slot, FsmEvent::OpenReceived, Cause::because("unexpected OPEN"), now);
+                }
+                (
+                    Notification::UPDATE_MESSAGE_ERROR | Notification::ROUTE_REFRESH_MESSAGE_ERROR,
+                    FsmState::OpenSent | FsmState::OpenConfirm,
+                ) => {
+                    let cause = Cause::because("unexpected UPDATE or ROUTE-REFRESH");
+                    self.drive(peer, slot, FsmEvent::UpdateReceived, cause, now);
+                }
+                _ => self.message_error(peer, slot, notification, now),
+            },
         }
     }
 
@@ -78,7 +96,9 @@ impl Speaker {
     }
 
     fn received_open(&mut self, peer: usize, slot: Slot, open: &Open, now: Now) {
+        self.learn_asn(peer, open.asn);
         let known = &mut self.peers[peer];
+        known.capabilities = open.capabilities.iter().map(ToString::to_string).collect();
         let (peer_asn, keepalive) = (known.config.asn, known.config.keepalive);
         let state = known.connection(slot).map(|connection| connection.state);
         if state != Some(FsmState::OpenSent) {
@@ -112,7 +132,7 @@ impl Speaker {
         self.drive(peer, slot, FsmEvent::KeepaliveReceived, Cause::because("received KEEPALIVE"), now);
     }
 
-    fn received_update(&mut self, peer: usize, update: Update) {
+    fn received_update(&mut self, peer: usize, update: Update, now: Now) {
         self.counters.updates_received += 1;
         self.peers[peer].updates_received += 1;
         if !update.problems.is_empty() {
@@ -132,13 +152,18 @@ impl Speaker {
         if let Some(family) = update.end_of_rib {
             self.end_of_rib(peer, family);
         }
+        self.check_limits(peer, now);
     }
+}
 
-    fn received_refresh(&mut self, peer: usize, refresh: RouteRefresh) {
-        if let (RefreshSubtype::Request, Some(family)) = (refresh.subtype, refresh.family.family())
-            && let Some(routing) = &mut self.routing
-        {
-            routing.refresh(peer, family);
-        }
+/// Finds a message that has no place in the state, whatever is in it: RFC 4271 section 8.2.2 answers it by a Finite State
+/// Machine Error, not by what else may be wrong with it.
+fn unexpected(message: &[u8], state: FsmState) -> Option<(FsmEvent, &'static str)> {
+    match (message.get(HEADER_LEN - 1)?, state) {
+        (1, FsmState::Established) => Some((FsmEvent::OpenReceived, "OPEN")),
+        (_, FsmState::Established) => None,
+        (2, _) => Some((FsmEvent::UpdateReceived, "UPDATE")),
+        (5, _) => Some((FsmEvent::UpdateReceived, "ROUTE-REFRESH")),
+        _ => None,
     }
 }

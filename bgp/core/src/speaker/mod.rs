@@ -1,29 +1,41 @@
 //! [`Speaker`]: inputs to sessions and tables, and what they give back.
 
 mod accept;
+mod bfd;
 mod configure;
+mod drain;
 mod drive;
+mod dynamic;
+mod limits;
 mod links;
 mod messages;
 mod queries;
+mod refresh;
 mod restart;
+mod timers;
+mod waits;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::IpAddr;
+use std::sync::Arc;
 
-use margay_net::{FibBatch, FromFelix, Instant, LinkState, LocalRouteChange, Now};
+use margay_net::{FibBatch, FromFelix, LinkState, LocalRouteChange, Now};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use slab::Slab;
 
 use crate::config::{PeerName, SpeakerConfig};
-use crate::fsm::{FsmEvent, Timer};
-use crate::io::{ConnectionId, Event, EventKind, Input, ListenPeer, Output, StopKind};
+use crate::fsm::Timer;
+use crate::io::{BfdSession, ConnectionId, Event, EventKind, Input, ListenPeer, Output, StopKind};
+use crate::ownership::Ownership;
 use crate::rib::Routing;
-use crate::session::{Peer, Slot};
+use crate::session::Peer;
 use crate::view::Counters;
 use crate::wire::{Cease, Notification};
+use drain::Draining;
 use drive::Cause;
 use restart::Selection;
+use timers::Deadlines;
 
 /// What the speaker must know before its configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,10 +54,11 @@ pub struct Options {
 /// out** is [`Speaker::poll_output`], in order, until `None`. **What can be asked** are the queries, which change
 /// nothing and recompute reasons.
 ///
-/// The table counts as whole once each peer that is configured and administratively up has sent its routes, or the
-/// deferral time has passed. A peer has sent its routes when End-of-RIB is there for each negotiated family; when it
-/// restarts itself (RFC 4724 section 4.1 excludes it); or, without graceful restart, when the first KEEPALIVE came
-/// after the session was established. A restarting speaker also waits for the first [`FromFelix::Local`], which must
+/// The table counts as whole once each peer that is awaited has sent its routes, or the deferral time has passed. A peer
+/// has sent its routes when End-of-RIB is there for each negotiated family of its graceful restart; when it restarts
+/// itself (RFC 4724 section 4.1 excludes it); and in families without graceful restart when the first KEEPALIVE came
+/// after the session was established. One that isn't there is awaited until a few attempts to connect have failed, and
+/// never longer than 20 s; one that is shut down or held not at all. A restarting speaker also waits for the first [`FromFelix::Local`], which must
 /// hold all prefixes of the node (none: an empty list), since End-of-RIB would make the peers drop what is missing.
 /// The batch after which the table is whole is marked [`FibBatch::complete`]; with `restarting` it is the first one and
 /// has everything, and routes are announced after it.
@@ -63,18 +76,31 @@ pub struct Speaker {
     /// Local routes that came before the configuration.
     early_local: Vec<LocalRouteChange>,
     local_seen: bool,
+    /// The table of owners that came before the configuration.
+    early_owners: Option<Arc<Ownership>>,
     selection: Selection,
-    listening: Option<(u16, Vec<ListenPeer>)>,
+    drain: Option<Draining>,
+    bfd_sessions: BTreeMap<PeerName, BfdSession>,
+    /// What BFD sessions depend on has changed.
+    bfd_changed: bool,
+    /// Something happened to a peer made from a listen range.
+    dynamic_changed: bool,
+    deadlines: Deadlines,
+    /// The present of the last call.
+    now: Now,
+    listening: Option<(u16, BTreeSet<IpAddr>, Vec<ListenPeer>)>,
     fib_serial: u64,
     applied_serial: u64,
     counters: Counters,
     outputs: VecDeque<Output>,
+    /// Prefixes are left to be decided on.
+    unsettled: bool,
     stopped: bool,
 }
 
 impl Speaker {
     /// Makes a speaker without configuration, which does nothing until [`Input::Configure`].
-    pub fn new(options: Options, _now: Now) -> Speaker {
+    pub fn new(options: Options, now: Now) -> Speaker {
         Speaker {
             options,
             config: None,
@@ -87,12 +113,20 @@ impl Speaker {
             routing: None,
             early_local: Vec::new(),
             local_seen: false,
+            early_owners: None,
             selection: Selection::NotStarted,
+            drain: None,
+            bfd_sessions: BTreeMap::new(),
+            bfd_changed: false,
+            dynamic_changed: false,
+            deadlines: Deadlines::default(),
+            now,
             listening: None,
             fib_serial: 0,
             applied_serial: 0,
             counters: Counters::default(),
             outputs: VecDeque::new(),
+            unsettled: false,
             stopped: false,
         }
     }
@@ -102,6 +136,7 @@ impl Speaker {
         if self.stopped {
             return;
         }
+        self.now = now;
         match input {
             Input::Configure(config) => self.configure(config, now),
             Input::Felix(FromFelix::Local(changes)) => self.local(changes),
@@ -113,55 +148,28 @@ impl Speaker {
                 self.transport_failed(connection, reason, now);
             }
             Input::Received { connection, bytes } => self.received_bytes(connection, bytes, now),
+            // Nothing but a timer changes.
+            Input::Heard { connection } => return self.heard(connection, now),
             Input::SendQueueDrained { connection } => self.drained(connection),
             Input::Reset { peer, reason } => self.reset(&peer, reason, now),
+            Input::Refresh { peer, direction } => self.refresh(&peer, direction),
+            Input::Bfd { peer, state, reason } => self.bfd(&peer, state, reason, now),
+            Input::NextHop { .. } => {}
+            Input::Ownership(owners) => match &mut self.routing {
+                Some(routing) => routing.set_ownership(owners),
+                None => self.early_owners = Some(owners),
+            },
             Input::Stop(kind) => self.stop(kind, now),
-        }
-        self.flush_work(now);
-    }
-
-    /// Lets the timers act that are due at `now`.
-    pub fn handle_timeout(&mut self, now: Now) {
-        if self.stopped {
-            return;
-        }
-        for peer in self.indexes() {
-            for slot in [Slot::Primary, Slot::Rival] {
-                while let Some(timer) = self.due(peer, slot, now.mono) {
-                    self.timer_expired(peer, slot, timer, now);
-                }
-            }
-            self.retention_timeout(peer, now);
         }
         self.flush_work(now);
     }
 
     /// Gives the next thing to do; `None`: nothing for the time being.
     pub fn poll_output(&mut self) -> Option<Output> {
-        self.outputs.pop_front()
-    }
-
-    /// Returns when [`Speaker::handle_timeout`] is to be called next.
-    pub fn poll_timeout(&self) -> Option<Instant> {
-        if self.stopped {
-            return None;
+        if self.outputs.is_empty() && self.unsettled {
+            self.tell(false);
         }
-        let peers = self.peers.iter().filter_map(|(_, peer)| peer.next_deadline());
-        peers.chain(self.selection.deadline()).min()
-    }
-
-    fn due(&mut self, peer: usize, slot: Slot, now: Instant) -> Option<Timer> {
-        self.peers.get_mut(peer)?.connection(slot)?.take_due(now)
-    }
-
-    fn timer_expired(&mut self, peer: usize, slot: Slot, timer: Timer, now: Now) {
-        let (event, reason) = match timer {
-            Timer::ConnectRetry => (FsmEvent::ConnectRetryExpired, "connect retry"),
-            Timer::IdleHold => (FsmEvent::IdleHoldExpired, "start"),
-            Timer::Hold => (FsmEvent::HoldExpired, "hold timer expired"),
-            Timer::Keepalive => (FsmEvent::KeepaliveExpired, "keepalive"),
-        };
-        self.drive(peer, slot, event, Cause::because(reason), now);
+        self.outputs.pop_front()
     }
 
     fn local(&mut self, changes: Vec<LocalRouteChange>) {
@@ -181,16 +189,19 @@ impl Speaker {
     fn drained(&mut self, connection: ConnectionId) {
         if let Some(&peer) = self.connections.get(&connection)
             && self.peers[peer].primary.id == Some(connection)
-            && let Some(routing) = &mut self.routing
         {
-            routing.drained(peer);
+            self.peers[peer].primary.disarm(Timer::SendHold);
+            if let Some(routing) = &mut self.routing {
+                routing.drained(peer);
+            }
         }
     }
 
     fn reset(&mut self, peer: &PeerName, reason: Option<String>, now: Now) {
         if let Some(&peer) = self.names.get(peer) {
-            let cause = Cause::notify(cease(Cease::AdministrativeReset, reason.as_deref()), "reset by the operator");
+            let cause = Cause::hard(cease(Cease::AdministrativeReset, reason.as_deref()), "reset by the operator");
             self.shut(peer, &cause, now);
+            self.end_hold(peer, "reset by the operator");
             self.start(peer, now);
         }
     }
@@ -203,11 +214,12 @@ impl Speaker {
         for peer in self.indexes() {
             match &notification {
                 Some(notification) => {
-                    self.shut(peer, &Cause::notify(notification.clone(), "the speaker stops"), now);
+                    self.shut(peer, &Cause::hard(notification.clone(), "the speaker stops"), now);
                 }
                 None => self.abandon(peer),
             }
         }
+        self.unsettled = false;
         self.stopped = true;
     }
 
@@ -216,9 +228,16 @@ impl Speaker {
         if self.stopped {
             return;
         }
+        self.remove_departed(now);
         let complete = self.selection_progress(now);
+        self.tell_bfd();
+        self.tell(complete);
+    }
+
+    /// Tells felix and the peers of a slice of what is dirty; [`Speaker::poll_output`] goes on with the rest.
+    fn tell(&mut self, complete: bool) {
         let Some(routing) = &mut self.routing else { return };
-        routing.settle();
+        self.unsettled = routing.settle_slice();
         routing.pump();
         let changes = routing.take_fib_changes();
         if complete || !changes.is_empty() {
@@ -230,6 +249,7 @@ impl Speaker {
             if let Some(&peer) = self.connections.get(&outgoing.connection) {
                 self.peers[peer].messages_sent += outgoing.messages;
                 self.outputs.push_back(Output::Send { connection: outgoing.connection, bytes: outgoing.bytes });
+                self.arm_send_hold(peer);
             }
         }
     }

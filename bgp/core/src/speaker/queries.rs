@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use margay_net::Family;
+use margay_net::{Cidr, Family};
 
 use super::Speaker;
 use crate::config::PeerName;
+use crate::rib::DrainStage;
 use crate::session::Peer;
-use crate::view::{Counters, PeerView, PrefixCounts, RouteFilter, RouteView};
+use crate::view::{Counters, FsmState, PeerView, PrefixCounts, RouteFilter, RouteView, WhyView};
 
 impl Speaker {
     /// Returns all peers in the order of their names.
@@ -41,6 +42,15 @@ impl Speaker {
         }
     }
 
+    /// Returns why a prefix is as it is: which path is the best one and at which step each other one lost, which are
+    /// rejected, and for each established peer whether it is told and why. Everything is worked out when asked, by the
+    /// code that decides.
+    pub fn why(&self, prefix: Cidr) -> WhyView {
+        let mut why = self.routing.as_ref().map(|routing| routing.why(prefix)).unwrap_or_default();
+        why.waits.extend(self.waits());
+        why
+    }
+
     /// Returns counts since start.
     pub fn counters(&self) -> Counters {
         let routing = self.routing.as_ref().map(|routing| routing.counters()).unwrap_or_default();
@@ -51,6 +61,8 @@ impl Speaker {
             notifications_sent: own.notifications_sent,
             notifications_received: own.notifications_received,
             fib_batches: own.fib_batches,
+            refreshes_received: own.refreshes_received,
+            refreshes_sent: own.refreshes_sent,
             ..routing
         }
     }
@@ -68,11 +80,12 @@ impl Speaker {
     fn peer_view(&self, index: usize, peer: &Peer, counts: &BTreeMap<(usize, Family), PrefixCounts>) -> PeerView {
         let asn = self.config.as_ref().map(|config| config.asn).unwrap_or_default();
         let session = peer.rival.as_ref().filter(|rival| rival.state > peer.primary.state).unwrap_or(&peer.primary);
-        let agreed = session.negotiated.as_ref().filter(|_| session.id.is_some());
+        let agreed = session.negotiated.as_ref().filter(|_| session.state >= FsmState::OpenConfirm);
         let routing = self.routing.as_ref();
         let families = peer.config.offered_families();
-        let count = |family| (family, counts.get(&(index, family)).copied().unwrap_or_default());
+        let count = |family| (family, counts.get(&(index, family)).cloned().unwrap_or_default());
         let counts = families.into_iter().map(count).collect();
+        let (add_path_receive, add_path_send) = routing.map(|routing| routing.add_path(index)).unwrap_or_default();
         PeerView {
             name: peer.name.clone(),
             description: peer.config.description.clone(),
@@ -99,6 +112,17 @@ impl Speaker {
             updates_received: peer.updates_received,
             established_count: peer.established_count,
             unsent_bytes: routing.map_or(0, |routing| routing.unsent(index)),
+            last_error_at: peer.last_error_at,
+            capabilities: peer.capabilities.clone(),
+            waits: self.peer_waits(index),
+            bfd: peer.config.bfd.map(|_| peer.bfd.clone()),
+            dynamic: peer.range.is_some(),
+            draining: self.drain_stage(&peer.config) != DrainStage::None,
+            add_path_receive,
+            add_path_send,
+            shutdown_message: peer.shutdown_message.clone(),
+            refreshes_received: peer.refreshes_received,
+            refreshes_sent: peer.refreshes_sent,
         }
     }
 }

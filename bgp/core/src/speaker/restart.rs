@@ -1,15 +1,16 @@
 //! Graceful restart (RFC 4724): paths of a restarting peer, and our own deferred start.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use margay_net::{Family, Instant, Now};
 
 use super::Speaker;
 use super::drive::Cause;
-use crate::fsm::FsmEvent;
+use crate::fsm::{FsmEvent, Retain};
 use crate::io::EventKind;
-use crate::rib::{PeerProfile, Which};
-use crate::session::{Peer, Retained, Slot};
+use crate::rib::{PeerProfile, RouteSettings, Which};
+use crate::session::{Retained, Slot};
 use crate::wire::{Cease, Notification};
 
 /// Where the start of the speaker is.
@@ -18,18 +19,34 @@ pub(super) enum Selection {
     /// There is no configuration yet.
     NotStarted,
     /// Peers' routes are awaited, until the deadline at most.
-    Awaiting(Instant),
+    Awaiting {
+        deadline: Instant,
+        /// Until when peers are awaited that are not there; `None` once it has passed.
+        absent: Option<Instant>,
+    },
     Done,
 }
 
+/// How long the start waits for a peer without a session. Those of the last run are back within a few seconds; for one
+/// that isn't, the routes of the others must not wait.
+const ABSENT: Duration = Duration::from_secs(20);
+/// After so many failed attempts to connect a peer isn't awaited either.
+const FAILED_ATTEMPTS: usize = 4;
+/// Most peers that an event names.
+const NAMED: usize = 5;
+
 impl Selection {
+    pub(super) fn begin(now: Instant, deferral: Duration) -> Selection {
+        Selection::Awaiting { deadline: now + deferral, absent: (ABSENT < deferral).then(|| now + ABSENT) }
+    }
+
     pub(super) fn is_done(self) -> bool {
         self == Selection::Done
     }
 
     pub(super) fn deadline(self) -> Option<Instant> {
         match self {
-            Selection::Awaiting(deadline) => Some(deadline),
+            Selection::Awaiting { deadline, absent } => Some(absent.unwrap_or(deadline)),
             Selection::NotStarted | Selection::Done => None,
         }
     }
@@ -47,6 +64,10 @@ impl Speaker {
         known.established_count += 1;
         known.end_of_rib = BTreeSet::new();
         known.keepalive_seen = false;
+        known.shutdown_message = None;
+        known.warned.clear();
+        known.exceeded.clear();
+        known.local = known.primary.local.map(|local| local.ip().to_canonical());
         let Some(agreed) = known.primary.negotiated.clone() else { return };
         let Some(connection) = known.primary.id else { return };
         self.locate(peer);
@@ -74,11 +95,12 @@ impl Speaker {
     }
 
     /// A session is gone: its paths go too, or are kept as stale where the peer can restart gracefully.
-    pub(super) fn session_down(&mut self, peer: usize, retain: bool, now: Now) {
+    pub(super) fn session_down(&mut self, peer: usize, retain: Retain, flush: bool, now: Now) {
+        self.peers[peer].refreshing.clear();
         let Some(agreed) = self.peers[peer].primary.negotiated.clone() else { return };
-        let restart = agreed
-            .graceful_restart
-            .filter(|restart| retain && self.honours_restart(peer) && !restart.restart_time.is_zero());
+        let allowed =
+            !flush && (retain == Retain::Restart || agreed.notification_restart) && self.honours_restart(peer);
+        let restart = agreed.graceful_restart.filter(|restart| allowed && !restart.restart_time.is_zero());
         let earlier = self.peers[peer].retained.take().map(|retained| retained.families).unwrap_or_default();
         let Some(routing) = &mut self.routing else { return };
         routing.peer_down(peer);
@@ -137,6 +159,7 @@ impl Speaker {
             let flushed = self.flush(peer, &retained.families, Which::Stale);
             let reason = reason.to_owned();
             self.event(Some(peer), EventKind::GracefulRestartEnded { reason, flushed });
+            self.dynamic_changed = true;
         }
     }
 
@@ -147,12 +170,27 @@ impl Speaker {
 
     /// Looks whether the table is whole; true once, when it becomes so.
     pub(super) fn selection_progress(&mut self, now: Now) -> bool {
-        let Selection::Awaiting(deadline) = self.selection else { return false };
-        let all_sent = self.names.values().all(|&peer| has_sent_its_routes(&self.peers[peer]));
-        let reason = if all_sent && (self.local_seen || !self.options.restarting) {
-            "all peers sent their routes"
-        } else if deadline <= now.mono {
-            "the deferral time passed"
+        let Selection::Awaiting { deadline, absent } = &mut self.selection else { return false };
+        if absent.is_some_and(|absent| absent <= now.mono) {
+            *absent = None;
+        }
+        let late = *deadline <= now.mono;
+        let awaited = self.names.values().any(|&peer| self.awaited_of(peer).is_some());
+        let reason = if !awaited && !self.awaits_local() {
+            let absent = self.names.values().map(|&peer| &self.peers[peer]);
+            let absent = absent.filter(|peer| peer.config.admin_up && !peer.is_established());
+            let absent: Vec<&str> = absent.map(|peer| peer.name.as_str()).collect();
+            match &absent[..] {
+                [] => "all peers sent their routes".to_owned(),
+                absent => {
+                    let more = absent.len().saturating_sub(NAMED);
+                    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+                    let named = absent[..absent.len().min(NAMED)].join(", ");
+                    format!("all peers that are there sent their routes; not there: {named}{more}")
+                }
+            }
+        } else if late {
+            "the deferral time passed".to_owned()
         } else {
             return false;
         };
@@ -160,8 +198,42 @@ impl Speaker {
         if let Some(routing) = &mut self.routing {
             routing.start_selection();
         }
-        self.event(None, EventKind::SelectionStarted { reason: reason.to_owned() });
+        self.event(None, EventKind::SelectionStarted { reason });
         true
+    }
+
+    /// Whether the start waits for the node's own routes.
+    pub(super) fn awaits_local(&self) -> bool {
+        self.options.restarting && !self.local_seen
+    }
+
+    /// Returns what of a peer holds the speaker's start up, in words; see [`Speaker`].
+    pub(super) fn awaited_of(&self, peer: usize) -> Option<String> {
+        let Selection::Awaiting { absent, .. } = self.selection else { return None };
+        let known = &self.peers[peer];
+        if !known.config.admin_up || known.hold.is_some() {
+            return None;
+        }
+        let Some(agreed) = known.primary.negotiated.as_ref().filter(|_| known.is_established()) else {
+            let awaited = absent.is_some() && known.retries < FAILED_ATTEMPTS;
+            return awaited.then(|| format!("a session with {}", known.name));
+        };
+        let restart = agreed.graceful_restart.as_ref();
+        if restart.is_some_and(|restart| restart.restarting) {
+            return None;
+        }
+        let missing = agreed.families.difference(&known.end_of_rib);
+        let marked: Vec<String> = missing
+            .clone()
+            .filter(|family| restart.is_some_and(|restart| restart.families.contains(family)))
+            .map(Family::to_string)
+            .collect();
+        if !marked.is_empty() {
+            return Some(format!("End-of-RIB of {} {}", known.name, marked.join(" and ")));
+        }
+        let unmarked = missing.count() > 0 && !known.keepalive_seen;
+        unmarked
+            .then(|| format!("the first KEEPALIVE after the routes of {}, which has no graceful restart", known.name))
     }
 
     /// Returns what the tables must know of a peer with an agreed session.
@@ -173,6 +245,7 @@ impl Speaker {
         Some(PeerProfile {
             name: known.name.clone(),
             ibgp: known.config.is_ibgp(config.asn),
+            asn: known.config.asn,
             own_asn: known.config.own_asn(config.asn),
             client: known.config.route_reflector_client,
             remote: known.config.remote,
@@ -184,21 +257,14 @@ impl Speaker {
             next_hop: known.config.next_hop,
             import: known.config.import.clone().into(),
             export: known.config.export.clone().into(),
+            settings: RouteSettings::of(&known.config),
+            add_path_receive: agreed.add_path_receive.clone(),
+            add_path_send: agreed
+                .add_path_send
+                .iter()
+                .map(|&family| (family, known.config.add_path.send))
+                .collect::<BTreeMap<_, _>>(),
+            drain: self.drain_stage(&known.config),
         })
-    }
-}
-
-/// Whether a peer holds the speaker's start up no longer; see [`Speaker`].
-fn has_sent_its_routes(peer: &Peer) -> bool {
-    if !peer.config.admin_up {
-        return true;
-    }
-    let Some(agreed) = peer.primary.negotiated.as_ref().filter(|_| peer.is_established()) else { return false };
-    if agreed.families.is_subset(&peer.end_of_rib) {
-        return true;
-    }
-    match &agreed.graceful_restart {
-        Some(restart) => restart.restarting,
-        None => peer.keepalive_seen,
     }
 }

@@ -42,17 +42,17 @@ pub struct Segment<'a> {
 
 /// The ASes that a route came through, the nearest one first (RFC 4271 section 5.1.2).
 ///
-/// All numbers lie in one vector and the segments beside it, so that a path of up to four ASes needs no allocation.
+/// All numbers lie in one vector and the segments beside it, so that a path of up to eight ASes needs no allocation.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct AsPath {
-    asns: SmallVec<[Asn; 4]>,
+    asns: SmallVec<[Asn; 8]>,
     segments: SmallVec<[(SegmentKind, u8); 4]>,
 }
 
 impl AsPath {
     /// Makes a path of one sequence, cut in segments of 255.
     pub fn sequence(asns: impl IntoIterator<Item = Asn>) -> AsPath {
-        let asns: SmallVec<[Asn; 4]> = asns.into_iter().collect();
+        let asns: SmallVec<[Asn; 8]> = asns.into_iter().collect();
         let mut path = AsPath::default();
         path.push(SegmentKind::Sequence, &asns);
         path
@@ -148,6 +148,17 @@ impl AsPath {
         self.asns.contains(&asn)
     }
 
+    /// Leaves out the segments of a confederation, which nobody outside may see (RFC 5065 section 5).
+    pub fn strip_confederation(&mut self) {
+        if self.segments.iter().any(|(kind, _)| kind.is_confederation()) {
+            let mut stripped = AsPath::default();
+            for segment in self.segments().filter(|segment| !segment.kind.is_confederation()) {
+                stripped.push(segment.kind, segment.asns);
+            }
+            *self = stripped;
+        }
+    }
+
     /// Puts `asn` before the path `times` times, in the first sequence as long as that has room, else in new ones.
     pub fn prepend(&mut self, asn: Asn, times: usize) {
         if times == 0 {
@@ -217,6 +228,18 @@ mod tests {
         assert_eq!(path.origin_as(), None);
         assert_eq!(path.count(Asn(1)), 2);
         assert_eq!(path.to_string(), "(64512 64513) 1 2 1 {3 4}");
+    }
+
+    #[test]
+    fn outside_a_confederation_its_segments_are_not_seen() {
+        let mut path = AsPath::default();
+        path.push(SegmentKind::ConfedSequence, &[Asn(64512), Asn(64513)]);
+        path.push(SegmentKind::Sequence, &[Asn(1), Asn(2)]);
+        path.push(SegmentKind::ConfedSet, &[Asn(64514)]);
+        path.strip_confederation();
+        assert_eq!(path, self::path(&[1, 2]));
+        path.strip_confederation();
+        assert_eq!(path, self::path(&[1, 2]));
     }
 
     #[test]

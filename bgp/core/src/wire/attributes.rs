@@ -43,12 +43,18 @@ impl AttributeType {
     pub const AS4_PATH: AttributeType = AttributeType(17);
     /// RFC 6793.
     pub const AS4_AGGREGATOR: AttributeType = AttributeType(18);
+    /// RFC 9012.
+    pub const TUNNEL_ENCAPSULATION: AttributeType = AttributeType(23);
     /// RFC 5701.
     pub const IPV6_EXTENDED_COMMUNITIES: AttributeType = AttributeType(25);
+    /// RFC 7311.
+    pub const AIGP: AttributeType = AttributeType(26);
     /// RFC 8092.
     pub const LARGE_COMMUNITIES: AttributeType = AttributeType(32);
     /// RFC 9234.
     pub const ONLY_TO_CUSTOMER: AttributeType = AttributeType(35);
+    /// RFC 8669.
+    pub const PREFIX_SID: AttributeType = AttributeType(40);
 
     fn name(self) -> Option<&'static str> {
         Some(match self {
@@ -70,6 +76,9 @@ impl AttributeType {
             AttributeType::IPV6_EXTENDED_COMMUNITIES => "IPv6 EXTENDED COMMUNITIES",
             AttributeType::LARGE_COMMUNITIES => "LARGE_COMMUNITY",
             AttributeType::ONLY_TO_CUSTOMER => "OTC",
+            AttributeType::TUNNEL_ENCAPSULATION => "Tunnel Encapsulation",
+            AttributeType::AIGP => "AIGP",
+            AttributeType::PREFIX_SID => "BGP Prefix-SID",
             _ => return None,
         })
     }

@@ -3,6 +3,7 @@ use std::fmt;
 use margay_net::Asn;
 
 use super::context::AfiSafi;
+use super::words;
 
 /// The capability codes of IANA's registry that the speaker knows.
 pub(super) mod code {
@@ -86,11 +87,70 @@ impl fmt::Display for Capability {
             Capability::RouteRefresh => f.write_str("route refresh"),
             Capability::ExtendedNextHop(_) => f.write_str("extended next hop"),
             Capability::ExtendedMessage => f.write_str("extended message"),
-            Capability::GracefulRestart(restart) => write!(f, "graceful restart ({} s)", restart.restart_time),
+            Capability::GracefulRestart(restart) => restart.fmt(f),
             Capability::FourOctetAsn(asn) => write!(f, "four-octet AS {asn}"),
-            Capability::AddPath(_) => f.write_str("additional paths"),
+            Capability::AddPath(families) => {
+                f.write_str("additional paths")?;
+                families.iter().enumerate().try_for_each(|(at, family)| {
+                    write!(f, "{} {} {}", if at == 0 { ":" } else { "," }, family.direction(), family.family)
+                })
+            }
             Capability::EnhancedRouteRefresh => f.write_str("enhanced route refresh"),
-            Capability::Unknown { code, .. } => write!(f, "capability {code}"),
+            Capability::Unknown { code, .. } => match words::capability(*code) {
+                Some(words) => f.write_str(words),
+                None => write!(f, "capability {code}"),
+            },
+        }
+    }
+}
+
+impl fmt::Display for GracefulRestart {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "graceful restart ({} s", self.restart_time)?;
+        let flags = [(self.restarting, "restarting"), (self.notification, "notifications too")];
+        flags.into_iter().filter(|(set, _)| *set).try_for_each(|(_, words)| write!(f, ", {words}"))?;
+        for family in &self.families {
+            write!(f, ", {}{}", family.family, if family.forwarding_preserved { " preserved" } else { "" })?;
+        }
+        f.write_str(")")
+    }
+}
+
+impl AddPath {
+    fn direction(self) -> &'static str {
+        match (self.receive, self.send) {
+            (true, true) => "both ways",
+            (true, false) => "receives",
+            (false, true) => "sends",
+            (false, false) => "neither way",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_capability_reads_in_words() {
+        let restart = GracefulRestart {
+            restarting: true,
+            notification: true,
+            restart_time: 120,
+            families: vec![GracefulRestartFamily { family: AfiSafi::IPV4_UNICAST, forwarding_preserved: true }],
+        };
+        let paths = AddPath { family: AfiSafi::IPV6_UNICAST, receive: true, send: false };
+        for (capability, words) in [
+            (
+                Capability::GracefulRestart(restart),
+                "graceful restart (120 s, restarting, notifications too, ipv4 unicast preserved)",
+            ),
+            (Capability::AddPath(vec![paths]), "additional paths: receives ipv6 unicast"),
+            (Capability::Multiprotocol(AfiSafi { afi: 25, safi: 70 }), "AFI 25 SAFI 70"),
+            (Capability::Unknown { code: 73, value: vec![] }, "FQDN"),
+            (Capability::Unknown { code: 200, value: vec![] }, "capability 200"),
+        ] {
+            assert_eq!(capability.to_string(), words);
         }
     }
 }

@@ -11,6 +11,8 @@ impl Community {
     pub const NO_ADVERTISE: Community = Community(0xffff_ff02);
     /// The route isn't announced outside the member AS of a confederation (RFC 1997).
     pub const NO_EXPORT_SUBCONFED: Community = Community(0xffff_ff03);
+    /// The route isn't passed on to bilateral peers (RFC 3765).
+    pub const NO_PEER: Community = Community(0xffff_ff04);
     /// The path is about to go away (RFC 8326).
     pub const GRACEFUL_SHUTDOWN: Community = Community(0xffff_0000);
     /// Traffic to the prefix is to be discarded (RFC 7999).

@@ -17,6 +17,7 @@ mod message;
 mod nlri;
 mod notification;
 mod open;
+pub(crate) mod packed;
 mod problem;
 mod update;
 mod words;

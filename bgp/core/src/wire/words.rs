@@ -58,6 +58,23 @@ pub(super) fn subcode(code: u8, subcode: u8) -> Option<&'static str> {
     })
 }
 
+/// The capabilities of IANA's registry that the speaker doesn't know but that a peer may announce.
+pub(super) fn capability(code: u8) -> Option<&'static str> {
+    Some(match code {
+        3 => "outbound route filtering",
+        7 => "BGPsec",
+        8 => "multiple labels",
+        9 => "role",
+        67 => "dynamic capability",
+        71 => "long-lived graceful restart",
+        73 => "FQDN",
+        75 => "software version",
+        76 => "paths limit",
+        128 => "route refresh (pre-standard)",
+        _ => return None,
+    })
+}
+
 /// Writes the data field in hexadecimal, cut after 32 octets so that a log line stays one.
 pub(super) fn data(f: &mut fmt::Formatter<'_>, data: &[u8]) -> fmt::Result {
     f.write_str(", data ")?;

@@ -1,9 +1,25 @@
 //! Whole speakers against each other, in memory and on a virtual clock.
 #![allow(clippy::unwrap_used)]
 
+mod as_numbers;
+mod bad_input;
+mod bfd;
+mod client;
+mod communities;
+mod crafted;
+mod decisions;
+mod drain;
+mod dynamic;
 mod groups;
+mod limits;
 mod network;
+mod next_hops;
+mod notifications;
+mod ownership;
+mod policy;
+mod refresh;
 mod restart;
 mod routes;
 mod sessions;
-mod simulation;
+mod waits;
+mod why;

@@ -5,6 +5,9 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use bytes::Bytes;
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+
 use margay_bgp_core::{
     ConnectionId, EventKind, FsmState, Input, Options, Output, PeerConfig, PeerName, Speaker, SpeakerConfig, StopKind,
 };
@@ -24,9 +27,15 @@ pub(crate) struct Node {
     /// Prefixes told since the start.
     told: BTreeSet<Cidr>,
     pub(crate) complete: bool,
+    /// How often the ways to a prefix changed or went, staleness aside.
+    pub(crate) ways_changed: usize,
     pub(crate) events: Vec<(Option<String>, EventKind)>,
     pub(crate) sent_bytes: usize,
-    alive: bool,
+    /// Portions of bytes handed out: a message, or several for one connection at once.
+    pub(crate) sends: usize,
+    pub(crate) alive: bool,
+    /// Counts restarts: a new speaker gives its connections the numbers of the one before.
+    life: u64,
     next_inbound: u64,
     /// Bytes handed out and not yet with the other side, by connection.
     in_flight: BTreeMap<ConnectionId, usize>,
@@ -44,6 +53,8 @@ struct Link {
 #[derive(Clone, Copy)]
 struct Remote {
     node: usize,
+    /// Of the node, when the connection was made.
+    life: u64,
     connection: ConnectionId,
     link: usize,
     dead: bool,
@@ -51,14 +62,37 @@ struct Remote {
 
 enum Delivery {
     Input(usize, Box<Input>),
-    Bytes { from: (usize, ConnectionId), to: (usize, ConnectionId), bytes: Bytes },
-    Closed { node: usize, connection: ConnectionId },
+    Bytes { from: (usize, ConnectionId), to: Remote, bytes: Bytes },
+    Closed(Remote),
+}
+
+/// What makes the order of events on different nodes random.
+struct Disorder {
+    rng: SmallRng,
+    /// Most time that bytes take beside [`LATENCY`].
+    jitter: Duration,
+    /// Most time that a timer acts late.
+    lateness: Duration,
+}
+
+impl Disorder {
+    fn up_to(&mut self, most: Duration) -> Duration {
+        Duration::from_micros(self.rng.random_range(0..=most.as_micros() as u64))
+    }
 }
 
 pub(crate) struct Network {
     pub(crate) now: Duration,
     pub(crate) nodes: Vec<Node>,
     links: Vec<Link>,
+    /// The first link over which a node reaches an address.
+    ways: BTreeMap<(usize, IpAddr), usize>,
+    /// When a living node wants to be called, and the same by node.
+    timers: BTreeSet<(Duration, usize)>,
+    due: Vec<Option<Duration>>,
+    /// When the last bytes of a connection arrive: what is sent later arrives later.
+    arrivals: BTreeMap<(usize, ConnectionId), Duration>,
+    disorder: Option<Disorder>,
     pipes: BTreeMap<(usize, ConnectionId), Remote>,
     queue: BTreeMap<(Duration, u64), Delivery>,
     sequence: u64,
@@ -73,12 +107,22 @@ impl Network {
             now: Duration::ZERO,
             nodes: Vec::new(),
             links: Vec::new(),
+            ways: BTreeMap::new(),
+            timers: BTreeSet::new(),
+            due: Vec::new(),
+            arrivals: BTreeMap::new(),
+            disorder: None,
             pipes: BTreeMap::new(),
             queue: BTreeMap::new(),
             sequence: 0,
             stalled: BTreeSet::new(),
             held_back: Vec::new(),
         }
+    }
+
+    /// Makes bytes take up to `jitter` longer and timers act up to `lateness` late, at random.
+    pub(crate) fn disorder(&mut self, seed: u64, jitter: Duration, lateness: Duration) {
+        self.disorder = Some(Disorder { rng: SmallRng::seed_from_u64(seed), jitter, lateness });
     }
 
     fn clock(&self) -> Now {
@@ -90,6 +134,7 @@ impl Network {
         let index = self.nodes.len();
         let router_id = Ipv4Addr::from_bits(0x0aff_0001 + index as u32);
         let seed = index as u64 + 1;
+        self.due.push(None);
         self.nodes.push(Node {
             speaker: Speaker::new(Options { seed, restarting: false }, self.clock()),
             config: SpeakerConfig::new(Asn(asn), router_id),
@@ -97,9 +142,12 @@ impl Network {
             fib_batches: 0,
             told: BTreeSet::new(),
             complete: false,
+            ways_changed: 0,
             events: Vec::new(),
             sent_bytes: 0,
+            sends: 0,
             alive: true,
+            life: 0,
             next_inbound: 1,
             in_flight: BTreeMap::new(),
             seed,
@@ -116,7 +164,7 @@ impl Network {
     pub(crate) fn join_with(&mut self, a: usize, b: usize, change: impl Fn(&mut PeerConfig)) -> usize {
         let link = self.links.len();
         let address = |end: u32| IpAddr::V4(Ipv4Addr::from_bits(0xac10_0000 + link as u32 * 4 + 1 + end));
-        self.links.push(Link { ends: [(a, address(0)), (b, address(1))], up: true });
+        self.link([(a, address(0)), (b, address(1))]);
         let asns = [self.nodes[a].config.asn, self.nodes[b].config.asn];
         for (node, other, remote, asn) in [(a, b, address(1), asns[1]), (b, a, address(0), asns[0])] {
             let mut peer = PeerConfig::new(remote, asn);
@@ -130,11 +178,19 @@ impl Network {
     pub(crate) fn join_at(&mut self, a: usize, b: usize, address_a: &str, address_b: &str) -> usize {
         let link = self.links.len();
         let addresses: [IpAddr; 2] = [address_a, address_b].map(|address| address.parse().expect("an address"));
-        self.links.push(Link { ends: [(a, addresses[0]), (b, addresses[1])], up: true });
+        self.link([(a, addresses[0]), (b, addresses[1])]);
         let asns = [self.nodes[a].config.asn, self.nodes[b].config.asn];
         self.nodes[a].config.peers.insert(name(b), PeerConfig::new(addresses[1], asns[1]));
         self.nodes[b].config.peers.insert(name(a), PeerConfig::new(addresses[0], asns[0]));
         link
+    }
+
+    fn link(&mut self, ends: [End; 2]) {
+        let index = self.links.len();
+        let [a, b] = ends;
+        self.ways.entry((a.0, b.1)).or_insert(index);
+        self.ways.entry((b.0, a.1)).or_insert(index);
+        self.links.push(Link { ends, up: true });
     }
 
     /// Gives every node its configuration, as far as it has changed.
@@ -187,6 +243,7 @@ impl Network {
     /// Ends a node as SIGKILL does: the kernel closes its connections.
     pub(crate) fn kill(&mut self, node: usize) {
         self.nodes[node].alive = false;
+        self.set_timer(node);
         let ends: Vec<_> = self.pipes.keys().copied().filter(|&(at, _)| at == node).collect();
         ends.into_iter().for_each(|(at, connection)| self.close(at, connection));
     }
@@ -194,6 +251,7 @@ impl Network {
     /// Ends a node as a power cut does: its connections hang.
     pub(crate) fn power_off(&mut self, node: usize) {
         self.nodes[node].alive = false;
+        self.set_timer(node);
         self.pipes.values_mut().filter(|pipe| pipe.node == node).for_each(|pipe| pipe.dead = true);
         self.pipes.retain(|&(at, _), _| at != node);
     }
@@ -205,6 +263,7 @@ impl Network {
         known.seed += 100;
         known.speaker = Speaker::new(Options { seed: known.seed, restarting }, clock);
         known.alive = true;
+        known.life += 1;
         known.complete = false;
         known.told.clear();
         known.fib_batches = 0;
@@ -255,8 +314,7 @@ impl Network {
 
     fn advance(&mut self, end: Duration) -> bool {
         let delivery = self.queue.keys().next().map(|&(at, _)| at);
-        let timers = self.nodes.iter().enumerate().filter(|(_, node)| node.alive);
-        let timer = timers.filter_map(|(index, node)| Some((node.speaker.poll_timeout()?.0, index))).min();
+        let timer = self.timers.first().copied();
         match (delivery, timer) {
             (Some(at), timer) if at <= end && timer.is_none_or(|(due, _)| at <= due) => {
                 self.now = self.now.max(at);
@@ -276,9 +334,32 @@ impl Network {
         }
     }
 
+    fn set_timer(&mut self, node: usize) {
+        if let Some(due) = self.due[node].take() {
+            self.timers.remove(&(due, node));
+        }
+        let known = &self.nodes[node];
+        if !known.alive {
+            return;
+        }
+        let Some(due) = known.speaker.poll_timeout() else { return };
+        let late = self.disorder.as_mut().map_or(Duration::ZERO, |disorder| disorder.up_to(disorder.lateness));
+        self.due[node] = Some(due.0 + late);
+        self.timers.insert((due.0 + late, node));
+    }
+
     fn post(&mut self, after: Duration, delivery: Delivery) {
         self.sequence += 1;
         self.queue.insert((self.now + after, self.sequence), delivery);
+    }
+
+    /// Posts what a connection carries: behind everything that it carried before.
+    fn carry(&mut self, from: (usize, ConnectionId), delivery: Delivery) {
+        let jitter = self.disorder.as_mut().map_or(Duration::ZERO, |disorder| disorder.up_to(disorder.jitter));
+        let arrival = self.arrivals.entry(from).or_default();
+        *arrival = (self.now + LATENCY + jitter).max(*arrival);
+        let after = *arrival - self.now;
+        self.post(after, delivery);
     }
 
     fn deliver(&mut self, delivery: Delivery) {
@@ -289,7 +370,7 @@ impl Network {
                 }
             }
             Delivery::Bytes { from, to, bytes } => {
-                if self.stalled.contains(&to.0) {
+                if self.stalled.contains(&to.node) {
                     self.held_back.push(Delivery::Bytes { from, to, bytes });
                     return;
                 }
@@ -298,8 +379,8 @@ impl Network {
                     return;
                 }
                 let length = bytes.len();
-                if self.nodes[to.0].alive && self.pipes.contains_key(&to) {
-                    self.input(to.0, Input::Received { connection: to.1, bytes });
+                if self.is_alive(to) && self.pipes.contains_key(&(to.node, to.connection)) {
+                    self.input(to.node, Input::Received { connection: to.connection, bytes });
                 }
                 let sender = &mut self.nodes[from.0];
                 let left = sender.in_flight.entry(from.1).or_default();
@@ -308,14 +389,21 @@ impl Network {
                     self.input(from.0, Input::SendQueueDrained { connection: from.1 });
                 }
             }
-            Delivery::Closed { node, connection } => {
-                if self.stalled.contains(&node) {
-                    self.held_back.push(Delivery::Closed { node, connection });
-                } else if self.pipes.remove(&(node, connection)).is_some() && self.nodes[node].alive {
-                    self.input(node, Input::Closed { connection, reason: "closed by the peer".to_owned() });
+            Delivery::Closed(end) => {
+                if self.stalled.contains(&end.node) {
+                    self.held_back.push(Delivery::Closed(end));
+                } else if self.is_alive(end) && self.pipes.remove(&(end.node, end.connection)).is_some() {
+                    let reason = "closed by the peer".to_owned();
+                    self.input(end.node, Input::Closed { connection: end.connection, reason });
                 }
             }
         }
+    }
+
+    /// Whether the speaker that had this end of a connection is there still.
+    fn is_alive(&self, end: Remote) -> bool {
+        let node = &self.nodes[end.node];
+        node.alive && node.life == end.life
     }
 
     fn drain(&mut self, node: usize) {
@@ -331,36 +419,39 @@ impl Network {
                         match change {
                             FibChange::Set(route) => {
                                 known.told.insert(route.prefix);
-                                known.fib.insert(route.prefix, route);
+                                let next_hops = route.next_hops.clone();
+                                let before = known.fib.insert(route.prefix, route);
+                                known.ways_changed +=
+                                    usize::from(before.is_some_and(|before| before.next_hops != next_hops));
                             }
                             FibChange::Withdraw(prefix) => {
                                 known.told.remove(&prefix);
-                                known.fib.remove(&prefix);
+                                known.ways_changed += usize::from(known.fib.remove(&prefix).is_some());
                             }
                         }
                     }
                     // What felix does: routes of the last run that did not come again go.
                     if batch.complete {
+                        let before = known.fib.len();
                         known.fib.retain(|prefix, _| known.told.contains(prefix));
+                        known.ways_changed += before - known.fib.len();
                         known.complete = true;
                     }
                 }
-                Output::Listen { .. } => {}
+                Output::Listen { .. } | Output::Bfd(_) | Output::TrackNextHops(_) => {}
                 Output::Event(event) => {
                     self.nodes[node].events.push((event.peer.map(|peer| peer.to_string()), event.kind));
                 }
             }
         }
+        self.set_timer(node);
     }
 
     fn connect(&mut self, node: usize, connection: ConnectionId, remote: SocketAddr) {
         // A link is found by its two ends, since an address may have several.
-        let found = self.links.iter().enumerate().find_map(|(index, link)| {
-            let [a, b] = link.ends;
-            [(a, b), (b, a)]
-                .into_iter()
-                .find(|(own, other)| own.0 == node && other.1 == remote.ip())
-                .map(|ends| (index, ends))
+        let found = self.ways.get(&(node, remote.ip())).map(|&index| {
+            let [a, b] = self.links[index].ends;
+            (index, if a.0 == node { (a, b) } else { (b, a) })
         });
         let Some((index, (own, other))) = found else {
             let reason = "no route to host".to_owned();
@@ -375,9 +466,11 @@ impl Network {
         }
         let accepted = ConnectionId(self.nodes[other.0].next_inbound);
         self.nodes[other.0].next_inbound += 2;
-        let remote_end = Remote { node: other.0, connection: accepted, link: index, dead: false };
+        let life = self.nodes[other.0].life;
+        let remote_end = Remote { node: other.0, life, connection: accepted, link: index, dead: false };
         self.pipes.insert((node, connection), remote_end);
-        self.pipes.insert((other.0, accepted), Remote { node, connection, ..remote_end });
+        let life = self.nodes[node].life;
+        self.pipes.insert((other.0, accepted), Remote { node, life, connection, ..remote_end });
         let (from, to) = (SocketAddr::new(own.1, 40000 + connection.0 as u16), remote);
         self.post(
             LATENCY,
@@ -391,21 +484,22 @@ impl Network {
 
     fn send(&mut self, node: usize, connection: ConnectionId, bytes: Bytes) {
         self.nodes[node].sent_bytes += bytes.len();
+        self.nodes[node].sends += 1;
         let Some(pipe) = self.pipes.get(&(node, connection)).copied() else { return };
         if pipe.dead {
             return;
         }
         *self.nodes[node].in_flight.entry(connection).or_default() += bytes.len();
-        let to = (pipe.node, pipe.connection);
-        self.post(LATENCY, Delivery::Bytes { from: (node, connection), to, bytes });
+        self.carry((node, connection), Delivery::Bytes { from: (node, connection), to: pipe, bytes });
     }
 
     fn close(&mut self, node: usize, connection: ConnectionId) {
         if let Some(pipe) = self.pipes.get(&(node, connection)).copied() {
             // What is in flight arrives before.
             if !pipe.dead {
-                self.post(LATENCY, Delivery::Closed { node: pipe.node, connection: pipe.connection });
+                self.carry((node, connection), Delivery::Closed(pipe));
             }
+            self.arrivals.remove(&(node, connection));
             self.pipes.remove(&(node, connection));
         }
     }

@@ -112,7 +112,7 @@ fn a_peer_that_hangs_and_connects_anew_is_taken_as_restarted() {
 }
 
 #[test]
-fn a_notification_ends_the_routes_even_with_graceful_restart() {
+fn a_shutdown_ends_the_routes_even_with_graceful_restart() {
     let mut net = rack();
     net.change_peer(1, 0, |peer| peer.admin_up = false);
     net.run(seconds(1));
@@ -140,17 +140,20 @@ fn two_nodes_that_restart_together_do_not_wait_for_each_other() {
 }
 
 #[test]
-fn a_peer_that_does_not_come_holds_the_start_up_for_the_deferral_time_alone() {
+fn a_peer_that_does_not_come_holds_the_start_up_until_a_few_attempts_have_failed() {
     let mut net = rack();
     net.kill(2);
     net.kill(0);
     net.run(seconds(1));
     net.restart(0, true);
     net.announce(0, []);
-    net.run(seconds(55));
+    net.run(seconds(4));
     assert!(!net.nodes[0].complete);
+    let waits: Vec<String> = net.nodes[0].speaker.waits().into_iter().map(|wait| wait.what).collect();
+    assert_eq!(waits, ["deferred: waiting for a session with n2"]);
     net.run(seconds(6));
     assert!(net.nodes[0].complete);
+    assert_eq!(net.nodes[0].speaker.waits(), []);
     assert!(net.nodes[0].fib.contains_key(&prefix("10.1.0.0/26")));
     assert!(!net.nodes[0].fib.contains_key(&prefix("10.2.0.0/26")));
 }

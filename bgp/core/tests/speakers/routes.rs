@@ -100,7 +100,7 @@ fn paths_that_differ_in_as_path_content_alone_share_the_traffic() {
     let route = &net.nodes[0].speaker.routes(&RouteFilter::default())[0];
     assert!(route.paths[0].best && route.paths.iter().all(|path| path.multipath));
     assert_eq!(route.paths[1].lost, Some(LossReason::RouterId));
-    assert_eq!(route.paths[1].reason.as_deref(), Some("higher router id"));
+    assert_eq!(route.paths[1].reason.as_deref(), Some("higher router id: 10.255.0.3 > 10.255.0.2"));
 
     net.nodes[0].config.multipath = Multipath { relax_as_path_content: false, ..Multipath::default() };
     net.configure(0);
@@ -245,7 +245,7 @@ fn import_policy_decides_anew_on_what_is_there() {
     net.change_peer(0, 2, |peer| peer.import = ImportPolicy(policy(vec![], false)));
     assert_eq!(net.next_hops(0, "10.9.0.0/26"), ["172.16.0.2"]);
     let received = net.nodes[0].speaker.received(&name(2));
-    assert_eq!(received[0].paths[0].rejected, Some(RejectReason::Policy));
+    assert_eq!(received[0].paths[0].rejected, Some(RejectReason::NoPolicy));
     net.change_peer(0, 2, |peer| peer.import = ImportPolicy::accept_all());
     assert_eq!(net.next_hops(0, "10.9.0.0/26").len(), 2);
 }

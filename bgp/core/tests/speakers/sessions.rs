@@ -93,7 +93,10 @@ fn pair_with_dead_peer() -> Network {
 fn a_silent_peer_is_given_up_when_the_hold_time_is_over() {
     let mut net = Network::new();
     let (a, b) = (net.node(65001), net.node(65002));
-    let link = net.join_with(a, b, |peer| peer.hold_time = seconds(9));
+    let link = net.join_with(a, b, |peer| {
+        peer.hold_time = seconds(9);
+        peer.graceful_restart = false;
+    });
     net.configure_all();
     net.announce(b, [prefix("10.1.0.0/26")]);
     net.run_until(seconds(5), "a route", |net| net.nodes[0].fib.len() == 1);
@@ -151,8 +154,11 @@ fn an_administrative_stop_reaches_the_peer_in_words() {
     net.run(seconds(1));
     assert_ne!(net.state(0, 1), FsmState::Established);
     assert!(net.nodes[0].fib.is_empty(), "routes go at once");
-    let said = "received NOTIFICATION: Cease: Administrative Shutdown (6/2): \"maintenance\"".to_owned();
+    let said = "received NOTIFICATION: Cease: Hard Reset (6/9) because of Cease: Administrative Shutdown (6/2): \
+                \"maintenance\""
+        .to_owned();
     assert!(net.events_of(0, 1).contains(&said), "{:#?}", net.events_of(0, 1));
+    assert_eq!(net.nodes[0].speaker.peers()[0].shutdown_message.as_deref(), Some("maintenance"));
 }
 
 #[test]

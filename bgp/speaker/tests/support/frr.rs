@@ -105,7 +105,7 @@ impl Peer for Frr {
     fn words_for(&self, notification: Notification) -> &'static [&'static str] {
         match notification {
             Notification::HoldTimerExpired => &["NOTIFICATION: received", "4/0"],
-            Notification::AdministrativeShutdown => &["NOTIFICATION: received", "6/2"],
+            Notification::AdministrativeShutdown => &[": received from neighbor", "6/2"],
             Notification::BadPeerAs => &["NOTIFICATION: received", "2/2"],
         }
     }

@@ -1,47 +1,113 @@
-//! What is measured: a BGP speaker as a process.
+//! What is measured: a BGP speaker as a process, with the configuration that a shape needs.
 
-use std::fmt::Write;
-use std::net::Ipv4Addr;
+use std::fmt;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::str::FromStr;
 
-use anyhow::{Context, Result, ensure};
-use serde::Serialize;
+use anyhow::{Context, Result, anyhow, ensure};
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+use serde::{Serialize, Serializer};
 
-use super::{DEVICE, DEVICE_ASN, FEEDER, INTERFACE, SUBNET_LENGTH, log_dir};
-use crate::{Netns, Process, process};
+use super::shape::Plan;
+use super::{DEVICE_ASN, Family, INTERFACE, Programs, configs};
+use crate::{Netns, Process, isolation, process};
 
 /// Which speaker.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum DeviceKind {
-    /// A forwarder of bytes without tables: what the harness itself takes.
+    /// A forwarder of messages without tables: what the harness itself takes.
     Null,
     /// Our speaker.
     Margay,
     /// BIRD 2.
     Bird,
+    /// FRR's bgpd without zebra.
+    Frr,
+    /// GoBGP's daemon.
+    Gobgp,
+    /// The portable OpenBGPD.
+    Openbgpd,
 }
 
 impl DeviceKind {
-    /// Its name in tables.
+    /// All of them, in the order of the report.
+    pub const ALL: [DeviceKind; 6] = [
+        DeviceKind::Null,
+        DeviceKind::Margay,
+        DeviceKind::Bird,
+        DeviceKind::Frr,
+        DeviceKind::Gobgp,
+        DeviceKind::Openbgpd,
+    ];
+
+    /// Its name in tables and on the command line.
     pub fn name(self) -> &'static str {
         match self {
             DeviceKind::Null => "null",
             DeviceKind::Margay => "margay",
             DeviceKind::Bird => "bird2",
+            DeviceKind::Frr => "frr",
+            DeviceKind::Gobgp => "gobgp",
+            DeviceKind::Openbgpd => "openbgpd",
         }
+    }
+
+    /// Whether it is other people's.
+    pub fn is_peer(self) -> bool {
+        !matches!(self, DeviceKind::Null | DeviceKind::Margay)
+    }
+
+    /// Asks the program for its version.
+    pub(crate) fn version(self) -> Result<String> {
+        let option = if self == DeviceKind::Openbgpd { "-V" } else { "--version" };
+        let program = match self {
+            DeviceKind::Null | DeviceKind::Margay => return Ok(env!("CARGO_PKG_VERSION").to_owned()),
+            DeviceKind::Bird => "bird",
+            DeviceKind::Frr => FRR,
+            DeviceKind::Gobgp => "gobgpd",
+            DeviceKind::Openbgpd => OPENBGPD,
+        };
+        let told = process::run(Command::new(program).arg(option))?;
+        let words = |text: &str| {
+            let word = |word: &&str| word.starts_with(|first: char| first.is_ascii_digit());
+            text.split_whitespace().find(word).map(str::to_owned)
+        };
+        words(&told.stdout).or_else(|| words(&told.stderr)).with_context(|| format!("no version from {program}"))
     }
 }
 
-/// A peer of the device, played by the harness.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Peer {
-    pub(crate) address: Ipv4Addr,
-    pub(crate) asn: u32,
+impl FromStr for DeviceKind {
+    type Err = anyhow::Error;
+
+    fn from_str(name: &str) -> Result<DeviceKind> {
+        let names = || DeviceKind::ALL.map(DeviceKind::name).join(", ");
+        let found = DeviceKind::ALL.into_iter().find(|kind| kind.name() == name);
+        found.ok_or_else(|| anyhow!("there is no device '{name}'; there are: {}", names()))
+    }
 }
 
-/// A speaker that runs.
+impl fmt::Display for DeviceKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl Serialize for DeviceKind {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
+
+const FRR: &str = "/usr/lib/frr/bgpd";
+const OPENBGPD: &str = "/usr/sbin/bgpd";
+/// The home of OpenBGPD's user, which it changes its root to.
+const OPENBGPD_HOME: &str = "/run/openbgpd";
+const GOBGP_API: &str = "127.0.0.1:50051";
+
+/// A speaker that runs. Dropping it ends all its processes.
 #[derive(Debug)]
 pub(crate) struct Device {
     kind: DeviceKind,
@@ -50,37 +116,14 @@ pub(crate) struct Device {
 }
 
 impl Device {
-    pub(crate) fn start(kind: DeviceKind, speaker: &Path, netns: &Netns, receivers: &[Peer]) -> Result<Device> {
-        let log = log_dir().join(format!("{}.log", kind.name()));
-        let peers = std::iter::once(&FEEDER).chain(receivers);
-        let own = format!("{DEVICE}/{SUBNET_LENGTH}");
-        let mut command = match kind {
-            DeviceKind::Null => {
-                let mut command = Command::new(std::env::current_exe()?);
-                command.args(["bench-null".to_owned(), DEVICE.to_string(), DEVICE_ASN.to_string()]);
-                command.arg(FEEDER.address.to_string());
-                command
-            }
-            DeviceKind::Margay => {
-                ensure!(
-                    speaker.is_file(),
-                    "{} isn't built: cargo build --release -p margay-bgp-speaker --example bench_speaker",
-                    speaker.display()
-                );
-                let mut command = Command::new(speaker);
-                command.args([&DEVICE_ASN.to_string(), &own, INTERFACE]);
-                command.args(peers.map(|peer| format!("{}={}", peer.address, peer.asn)));
-                command
-            }
-            DeviceKind::Bird => {
-                let config = log_dir().join("bench-bird.conf");
-                std::fs::write(&config, bird_config(peers, &log)).with_context(|| config.display().to_string())?;
-                let mut command = Command::new("bird");
-                command.arg("-f").arg("-c").arg(&config).arg("-s").arg(log_dir().join("bench-bird.ctl"));
-                command.arg("-P").arg(log_dir().join("bench-bird.pid"));
-                command
-            }
-        };
+    pub(crate) fn start(kind: DeviceKind, programs: &Programs, netns: &Netns, plan: &Plan) -> Result<Device> {
+        let folder = PathBuf::from(isolation::LAB_DIR).join("bench");
+        std::fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
+        let log = folder.join(format!("{kind}.log"));
+        if log.exists() {
+            std::fs::remove_file(&log)?;
+        }
+        let mut command = command(kind, programs, plan, &folder)?;
         let process = Process::start(kind.name(), netns, &mut command, &log)?;
         Ok(Device { kind, process, log })
     }
@@ -98,25 +141,84 @@ impl Device {
     }
 
     pub(crate) fn log_tail(&self) -> String {
-        format!("the log of {} ends:\n{}", self.kind.name(), process::tail(&self.log, 8))
+        format!("the log of {} ends:\n{}", self.kind, process::tail(&self.log, 8))
     }
 }
 
-fn bird_config<'a>(peers: impl Iterator<Item = &'a Peer>, log: &Path) -> String {
-    let mut text = format!(
-        "log \"{}\" {{ warning, error, fatal, bug }};\n\
-         router id {DEVICE};\n\
-         protocol device {{ }}\n\
-         template bgp harness {{\n\
-           local {DEVICE} as {DEVICE_ASN}; passive on; hold time 240;\n\
-           ipv4 {{ import all; export all; }};\n\
-         }}\n",
-        log.display()
-    );
-    for (number, peer) in peers.enumerate() {
-        let Peer { address, asn } = peer;
-        writeln!(text, "protocol bgp p{number} from harness {{ neighbor {address} as {asn}; }}")
-            .expect("a string takes all");
+impl Drop for Device {
+    fn drop(&mut self) {
+        // Some have processes besides the first one, all of its group. An error means that they have ended.
+        if let Ok(group) = i32::try_from(self.process.pid()) {
+            let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);
+        }
     }
-    text
+}
+
+fn command(kind: DeviceKind, programs: &Programs, plan: &Plan, folder: &Path) -> Result<Command> {
+    let family = plan.shape.family();
+    let write = |text: String| -> Result<PathBuf> {
+        let path = folder.join(format!("{kind}.conf"));
+        std::fs::write(&path, text).with_context(|| path.display().to_string())?;
+        // OpenBGPD asks for it.
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+        Ok(path)
+    };
+    let mut command;
+    match kind {
+        DeviceKind::Null => {
+            command = Command::new(&programs.lab);
+            command.args(["bench-null".to_owned(), family.device().to_string(), DEVICE_ASN.to_string()]);
+            let receivers = plan.peers.iter().filter(|planned| planned.receives);
+            command.args(receivers.map(|planned| planned.peer.address.to_string()));
+        }
+        DeviceKind::Margay => {
+            let speaker = &programs.speaker;
+            ensure!(
+                speaker.is_file(),
+                "{} isn't built: cargo build -p margay-bgp-speaker --example bench_speaker, with --release for figures",
+                speaker.display()
+            );
+            command = Command::new(speaker);
+            command.args([DEVICE_ASN.to_string(), Family::V4.device().to_string(), INTERFACE.to_owned()]);
+            command.args([Family::V4, Family::V6].map(Family::subnet));
+            let peers = plan.peers.iter().map(|planned| &planned.peer);
+            command.args(peers.map(|peer| format!("{}={}", peer.address, peer.asn)));
+        }
+        DeviceKind::Bird => {
+            command = Command::new("bird");
+            command.arg("-f").arg("-c").arg(write(configs::bird(plan))?);
+            command.arg("-s").arg(folder.join("bird.ctl")).arg("-P").arg(folder.join("bird.pid"));
+        }
+        DeviceKind::Frr => {
+            command = Command::new(FRR);
+            command.args(["-Z", "-S", "-P", "0", "--log", "stdout", "--log-level", "errors"]);
+            command.arg("-f").arg(write(configs::frr(plan))?).arg("-i").arg(folder.join("frr.pid"));
+            command.arg("--vty_socket").arg(folder);
+        }
+        DeviceKind::Gobgp => {
+            command = Command::new("gobgpd");
+            command.args(["-t", "toml", "-l", "error", "--pprof-disable", "--api-hosts", GOBGP_API]);
+            command.arg("-f").arg(write(configs::gobgp(plan))?);
+        }
+        DeviceKind::Openbgpd => {
+            std::fs::create_dir_all(OPENBGPD_HOME).context(OPENBGPD_HOME)?;
+            command = Command::new(OPENBGPD);
+            command.arg("-d").arg("-f").arg(write(configs::openbgpd(plan, &folder.join("openbgpd.sock")))?);
+        }
+    }
+    Ok(command)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn every_device_is_found_by_its_name() {
+        for kind in DeviceKind::ALL {
+            assert_eq!(kind.name().parse::<DeviceKind>().unwrap(), kind);
+        }
+        assert!("cisco".parse::<DeviceKind>().unwrap_err().to_string().contains("openbgpd"));
+    }
 }

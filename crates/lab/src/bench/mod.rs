@@ -1,170 +1,203 @@
-//! BGP speakers side by side: how long a table takes through each, and what memory that costs.
+//! BGP speakers side by side: how long routes take through each, and what processor time and memory that costs.
 //!
 //! Each device under test runs alone, as a process of its own, in fresh namespaces:
 //!
 //! ```text
-//!   feeder   10.90.1.1 ─┐
-//!   receiver 10.90.2.1 ─┤ peers ── veth ── device 10.90.0.1     eBGP, an AS each, passive, accept-all,
-//!   receiver 10.90.2.2 ─┘                                       next hop self, no kernel routes
+//!   peer 0  10.90.1.1 ─┐
+//!   peer 1  10.90.1.2 ─┤ the harness ── veth ── device 10.90.0.1     passive, accept-all in and out,
+//!   ...               ─┘                                            no kernel routes, no log but errors
 //! ```
 //!
-//! The harness is one thread: it writes UPDATEs that were encoded before ([`table`]), and decodes and ticks off every
-//! prefix at every receiver ([`drive`]). Devices take turns, so that a disturbance of the machine meets all of them.
+//! The harness is one thread: it writes UPDATEs that were encoded before ([`shape`]), and decodes and ticks off every
+//! prefix at every receiver ([`drive`]). Devices take turns, each round begins with another one, so that a disturbance of
+//! the machine meets all of them.
 
+mod configs;
+mod course;
 mod device;
 mod drive;
 mod null;
+mod place;
 mod report;
 mod session;
+mod shape;
+mod svg;
 mod table;
+mod verdict;
+mod watch;
+mod wire;
 
-use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use serde::Serialize;
 
-use crate::measure::{Load, cpu_time, memory};
-use crate::{Netns, isolation};
+use crate::measure::{Load, Machine};
+use course::Figures;
+pub use course::Measure;
+use device::Device;
 pub use device::DeviceKind;
-use device::{Device, Peer};
-use drive::{Phase, Receivers};
 pub use null::run as run_null;
-pub use report::{Cell, Report};
-use session::Session;
-use table::Table;
+use place::Place;
+pub use report::Report;
+use shape::Plan;
+pub use shape::Shape;
+use watch::Exceeded;
+pub use watch::Limits;
 
 /// The interface at both ends of the cable.
 const INTERFACE: &str = "eth0";
-const DEVICE: Ipv4Addr = Ipv4Addr::new(10, 90, 0, 1);
 const DEVICE_ASN: u32 = 64512;
-const SUBNET_LENGTH: u8 = 16;
-const FEEDER: Peer = Peer { address: Ipv4Addr::new(10, 90, 1, 1), asn: 65001 };
 
-/// How long a session may take to come up, and a phase to end.
-const LIMIT: Duration = Duration::from_secs(120);
+/// An address family of sessions and prefixes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Family {
+    V4,
+    V6,
+}
 
-/// What to measure.
+impl Family {
+    /// The address family identifier (RFC 4760), whose first octet is 0.
+    fn afi(self) -> u8 {
+        match self {
+            Family::V4 => 1,
+            Family::V6 => 2,
+        }
+    }
+
+    /// The device's address.
+    fn device(self) -> IpAddr {
+        match self {
+            Family::V4 => Ipv4Addr::new(10, 90, 0, 1).into(),
+            Family::V6 => Ipv6Addr::new(0xfd5a, 0x90, 0, 0, 0, 0, 0, 1).into(),
+        }
+    }
+
+    fn subnet_length(self) -> u8 {
+        match self {
+            Family::V4 => 16,
+            Family::V6 => 64,
+        }
+    }
+
+    /// The device's address with the length of the subnet.
+    fn subnet(self) -> String {
+        format!("{}/{}", self.device(), self.subnet_length())
+    }
+}
+
+/// Programs of our own that are started.
 #[derive(Debug, Clone)]
-pub struct BenchOptions {
-    /// Prefixes that the feeder announces.
-    pub routes: usize,
-    /// A shape for each: so many receivers of the feeder's table.
-    pub receivers: Vec<usize>,
-    pub devices: Vec<DeviceKind>,
-    /// Runs of each device in each shape; the median counts.
-    pub runs: usize,
-    pub seed: u64,
+pub struct Programs {
+    /// `margay-lab`, which is the null device.
+    pub lab: PathBuf,
     /// The program that runs our speaker.
     pub speaker: PathBuf,
 }
 
-/// One device, once through one shape.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Run {
-    pub(crate) announce: Duration,
-    pub(crate) withdraw: Duration,
-    /// User and system time of the device while it announced.
-    pub(crate) announce_cpu: Duration,
-    /// When it has the table and has fallen silent.
-    pub(crate) held_kib: u64,
-    pub(crate) peak_kib: u64,
-    /// Cores that neither device nor harness used, on average.
-    pub(crate) disturbance: f64,
+/// What to measure.
+#[derive(Debug, Clone)]
+pub struct BenchOptions {
+    pub shapes: Vec<Shape>,
+    pub devices: Vec<DeviceKind>,
+    /// Runs of each device in each shape; the median counts.
+    pub runs: usize,
+    /// A device whose phases take longer than this together runs no more in that shape.
+    pub once: Duration,
+    /// 1 for the shapes as their names say; prefixes and, where there are many, peers are multiplied by it.
+    pub scale: f64,
+    pub seed: u64,
+    pub limits: Limits,
+    pub programs: Programs,
 }
 
-/// Measures all shapes. Call it inside namespaces made by [`isolation`].
+/// One device, once through one shape.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Run {
+    pub shape: Shape,
+    pub device: DeviceKind,
+    /// From 1.
+    pub round: usize,
+    pub figures: BTreeMap<Measure, f64>,
+    /// The measure at which it exceeded a limit, and which one; it has no later figures but its peak memory.
+    pub exceeded: Option<(Measure, String)>,
+    /// Why it came to no end: a session that fell, a prefix that was wrong.
+    pub failed: Option<String>,
+    /// Cores that neither device nor harness used, on average.
+    pub others_cores: f64,
+}
+
+/// Measures all shapes. Call it inside namespaces made by [`crate::isolation`]. A run that fails is part of the report.
 pub fn run(options: &BenchOptions) -> Result<Report> {
-    let table = Table::generate(options.routes, options.seed, FEEDER);
     let load_before = Load::now()?;
-    let mut shapes = Vec::new();
-    for &receivers in &options.receivers {
-        let mut runs: BTreeMap<DeviceKind, Vec<Run>> = BTreeMap::new();
-        for round in 1..=options.runs {
-            for &kind in &options.devices {
-                let name = kind.name();
-                let run = measure(options, kind, receivers, &table)
-                    .with_context(|| format!("{name}, {receivers} receivers, run {round}"))?;
-                eprintln!(
-                    "{receivers:3} receivers, run {round}, {name:9} {:7.3} s, withdraw {:7.3} s, RSS {:6.1} MiB, peak {:6.1} MiB, \
-                     others {:.2} cores",
-                    run.announce.as_secs_f64(),
-                    run.withdraw.as_secs_f64(),
-                    run.held_kib as f64 / 1024.0,
-                    run.peak_kib as f64 / 1024.0,
-                    run.disturbance
-                );
-                runs.entry(kind).or_default().push(run);
+    let mut versions = BTreeMap::new();
+    for &kind in &options.devices {
+        versions.insert(kind, kind.version().with_context(|| format!("the version of {kind}"))?);
+    }
+    let mut runs = Vec::new();
+    for &shape in &options.shapes {
+        let plan = Plan::new(shape, options.scale, options.seed);
+        let mut done = BTreeSet::new();
+        for round in 0..options.runs {
+            let mut turns = options.devices.clone();
+            turns.rotate_left(round % options.devices.len().max(1));
+            for kind in turns.into_iter().filter(|kind| !done.contains(kind)).collect::<Vec<_>>() {
+                let run = measure(options, kind, &plan, round + 1)?;
+                eprintln!("{run}");
+                if run.took() > options.once || run.exceeded.is_some() {
+                    done.insert(kind);
+                }
+                runs.push(run);
             }
         }
-        shapes.push((receivers, runs));
     }
-    Ok(Report::new(options, &shapes, load_before, Load::now()?))
+    Ok(Report::new(options, versions, runs, Machine::new(load_before, Load::now()?)))
 }
 
-fn measure(options: &BenchOptions, kind: DeviceKind, receivers: usize, table: &Table) -> Result<Run> {
-    let peers: Vec<Peer> = (0..receivers).map(receiver).collect();
-    let place = Place::new(&peers)?;
-    let mut device = Device::start(kind, &options.speaker, &place.device, &peers)?;
-    let run = place.peers.enter(|| {
-        let mut feeder = Session::establish(FEEDER, &mut device)?;
-        let sessions = peers.iter().map(|&peer| Session::establish(peer, &mut device)).collect::<Result<Vec<_>>>()?;
-        let mut receivers = Receivers::new(sessions, table);
-        receivers.wait_until_quiet(&mut feeder)?;
-        let (load, cpu) = (Load::now()?, cpu_time(device.pid())?);
-        let announce = receivers.run(&mut feeder, &table.announcements, Phase::Announce)?;
-        let announce_cpu = cpu_time(device.pid())? - cpu;
-        receivers.wait_until_quiet(&mut feeder)?;
-        let held_kib = memory(device.pid())?.resident_kib;
-        let withdraw = receivers.run(&mut feeder, &table.withdrawals, Phase::Withdraw)?;
-        let used = cpu_time(device.pid())? - cpu;
-        let disturbance = Load::now()?.others_since(&load, used);
-        let peak_kib = memory(device.pid())?.peak_kib;
-        Ok(Run { announce, withdraw, announce_cpu, held_kib, peak_kib, disturbance })
-    });
-    let run = run.with_context(|| device.log_tail())?;
+fn measure(options: &BenchOptions, kind: DeviceKind, plan: &Plan, round: usize) -> Result<Run> {
+    let place = Place::new(plan)?;
+    let mut device = Device::start(kind, &options.programs, &place.device, plan)?;
+    let mut figures = Figures::new();
+    let outcome = place.peers.enter(|| course::run(plan, &mut device, &options.limits, &mut figures));
+    let (mut exceeded, mut failed) = (None, None);
+    if let Err(error) = outcome {
+        if let Some(limit) = error.downcast_ref::<Exceeded>() {
+            exceeded = Some((figures.at, limit.to_string()));
+        } else {
+            eprintln!("{kind} in {}: {error:#}\n{}", plan.shape, device.log_tail());
+            failed = Some(device.check_running().map_or_else(|_| "it ended".to_owned(), |()| format!("{error:#}")));
+        }
+    }
     drop(device);
     place.delete()?;
-    Ok(run)
+    let Figures { taken: figures, others_cores, .. } = figures;
+    Ok(Run { shape: plan.shape, device: kind, round, figures, exceeded, failed, others_cores })
 }
 
-fn receiver(index: usize) -> Peer {
-    let host = u16::try_from(index + 1).unwrap_or(u16::MAX);
-    let [high, low] = host.to_be_bytes();
-    Peer { address: Ipv4Addr::new(10, 90, 2 + high, low), asn: 65100 + u32::from(host) }
-}
-
-/// The two namespaces with the cable between them.
-struct Place {
-    device: Netns,
-    peers: Netns,
-}
-
-impl Place {
-    fn new(receivers: &[Peer]) -> Result<Place> {
-        let (device, peers) = (Netns::create("device")?, Netns::create("peers")?);
-        peers.ip(&format!("link add {INTERFACE} type veth peer name {INTERFACE} netns device"))?;
-        device.ip_batch(&[
-            format!("address add {DEVICE}/{SUBNET_LENGTH} dev {INTERFACE}"),
-            format!("link set {INTERFACE} up"),
-        ])?;
-        let mut lines: Vec<String> = std::iter::once(&FEEDER)
-            .chain(receivers)
-            .map(|peer| format!("address add {}/{SUBNET_LENGTH} dev {INTERFACE}", peer.address))
-            .collect();
-        lines.push(format!("link set {INTERFACE} up"));
-        peers.ip_batch(&lines)?;
-        Ok(Place { device, peers })
-    }
-
-    fn delete(self) -> Result<()> {
-        self.peers.ip(&format!("link delete {INTERFACE}"))?;
-        self.peers.delete()?;
-        self.device.delete()
+impl Run {
+    /// How long its phases took together.
+    fn took(&self) -> Duration {
+        let seconds = [Measure::AnnounceSeconds, Measure::WithdrawSeconds, Measure::DownSeconds];
+        Duration::from_secs_f64(seconds.iter().filter_map(|measure| self.figures.get(measure)).sum())
     }
 }
 
-fn log_dir() -> PathBuf {
-    PathBuf::from(isolation::LAB_DIR)
+impl std::fmt::Display for Run {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Run { shape, device, round, figures, exceeded, failed, others_cores } = self;
+        write!(f, "{shape:14} run {round} {device:8}")?;
+        for (measure, value) in figures {
+            write!(f, "  {} {value:.*}", measure.label(), measure.digits())?;
+        }
+        if let Some((measure, limit)) = exceeded {
+            write!(f, "  {}: {limit}", measure.label())?;
+        }
+        if let Some(failed) = failed {
+            write!(f, "  FAILED: {failed}")?;
+        }
+        write!(f, "  (others {others_cores:.2} cores)")
+    }
 }

@@ -1,94 +1,146 @@
-//! A device without tables: it forwards the feeder's UPDATEs to every other peer as they are. What it takes is what the
+//! A device without tables: it forwards every UPDATE as it is to each receiver but its sender. What it takes is what the
 //! harness and the kernel take.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
+use std::io::{ErrorKind, IoSlice, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::os::fd::AsFd;
 use std::rc::Rc;
 
 use anyhow::{Context, Result};
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
-use super::session::{Framer, KEEPALIVE, UPDATE, message, open, write_some};
+use super::Family;
+use super::session::Framer;
+use super::wire::{KEEPALIVE, UPDATE, message, open};
 
 const PORT: u16 = 179;
 const READ_BYTES: usize = 256 * 1024;
+/// Parts of one write.
+const PARTS: usize = 256;
+/// The listener among the numbers of connections.
+const LISTENER: u64 = u64::MAX;
 
 struct Connection {
     stream: TcpStream,
     framer: Framer,
-    feeds: bool,
-    unwritten: VecDeque<(Rc<[u8]>, usize)>,
+    receives: bool,
+    closed: bool,
+    unwritten: VecDeque<Rc<[u8]>>,
+    /// How much of the first one is written.
+    written: usize,
+    waits: bool,
 }
 
 /// Runs until killed.
-pub fn run(address: Ipv4Addr, asn: u32, feeder: Ipv4Addr) -> Result<()> {
+pub fn run(address: IpAddr, asn: u32, receivers: &[IpAddr]) -> Result<()> {
+    let receivers: BTreeSet<IpAddr> = receivers.iter().copied().collect();
+    let family = if address.is_ipv4() { Family::V4 } else { Family::V6 };
     let listener = TcpListener::bind((address, PORT)).context("listen for BGP")?;
     listener.set_nonblocking(true)?;
-    let hello: Rc<[u8]> = [open(asn, address), message(KEEPALIVE, &[])].concat().into();
+    let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).context("epoll_create")?;
+    epoll.add(&listener, EpollEvent::new(EpollFlags::EPOLLIN, LISTENER))?;
+    let hello: Rc<[u8]> = [open(asn, Ipv4Addr::new(10, 90, 0, 1), family), message(KEEPALIVE, &[])].concat().into();
     let mut connections: Vec<Connection> = Vec::new();
     let mut buffer = vec![0; READ_BYTES];
+    let mut events = vec![EpollEvent::empty(); 512];
     loop {
-        let ready = wait(&listener, &connections)?;
-        if ready[0].contains(PollFlags::POLLIN)
-            && let Ok((stream, remote)) = listener.accept()
-        {
-            connections.push(Connection::new(stream, remote, feeder, hello.clone())?);
-        }
-        let mut forward = Vec::new();
-        for (connection, ready) in connections.iter_mut().zip(&ready[1..]) {
-            if ready.contains(PollFlags::POLLIN) {
-                let feeds = connection.feeds;
-                connection.framer.read(&mut connection.stream, &mut buffer, |kind, body| {
-                    if feeds && kind == UPDATE {
-                        forward.extend(message(UPDATE, body));
-                    }
-                    Ok(())
-                })?;
+        let count = match epoll.wait(&mut events, EpollTimeout::NONE) {
+            Ok(count) => count,
+            Err(Errno::EINTR) => 0,
+            Err(error) => return Err(error).context("epoll_wait"),
+        };
+        for event in &events[..count] {
+            if event.data() == LISTENER {
+                let Ok((stream, remote)) = listener.accept() else { continue };
+                let connection = Connection::new(stream, remote, &receivers, hello.clone())?;
+                epoll.add(&connection.stream, EpollEvent::new(EpollFlags::EPOLLIN, connections.len() as u64))?;
+                connections.push(connection);
+                continue;
+            }
+            let at = usize::try_from(event.data())?;
+            if event.events().intersects(!EpollFlags::EPOLLOUT) {
+                let forward = connections[at].read(&mut buffer)?;
+                if connections[at].closed {
+                    epoll.delete(&connections[at].stream).context("epoll_ctl")?;
+                }
+                if !forward.is_empty() {
+                    let others = connections.iter_mut().enumerate().filter(|(number, _)| *number != at);
+                    others.for_each(|(_, other)| other.queue(&forward));
+                }
             }
         }
-        let forward: Rc<[u8]> = forward.into();
-        for connection in &mut connections {
-            if !connection.feeds && !forward.is_empty() {
-                connection.unwritten.push_back((forward.clone(), 0));
-            }
-            connection.write()?;
+        for (number, connection) in connections.iter_mut().enumerate() {
+            connection.write(&epoll, number as u64)?;
         }
     }
-}
-
-/// Waits until something can go on: the listener first, then the connections.
-fn wait(listener: &TcpListener, connections: &[Connection]) -> Result<Vec<PollFlags>> {
-    let mut fds = vec![PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
-    for connection in connections {
-        let write = if connection.unwritten.is_empty() { PollFlags::empty() } else { PollFlags::POLLOUT };
-        fds.push(PollFd::new(connection.stream.as_fd(), PollFlags::POLLIN | write));
-    }
-    match poll(&mut fds, PollTimeout::NONE) {
-        Ok(_) | Err(Errno::EINTR) => {}
-        Err(error) => return Err(error).context("poll"),
-    }
-    Ok(fds.iter().map(|fd| fd.revents().unwrap_or(PollFlags::empty())).collect())
 }
 
 impl Connection {
-    fn new(stream: TcpStream, remote: SocketAddr, feeder: Ipv4Addr, hello: Rc<[u8]>) -> Result<Connection> {
+    fn new(stream: TcpStream, remote: SocketAddr, receivers: &BTreeSet<IpAddr>, hello: Rc<[u8]>) -> Result<Connection> {
         stream.set_nonblocking(true)?;
         stream.set_nodelay(true)?;
-        let feeds = remote.ip() == IpAddr::V4(feeder);
-        Ok(Connection { stream, framer: Framer::default(), feeds, unwritten: VecDeque::from([(hello, 0)]) })
+        Ok(Connection {
+            stream,
+            framer: Framer::default(),
+            receives: receivers.contains(&remote.ip()),
+            closed: false,
+            unwritten: VecDeque::from([hello]),
+            written: 0,
+            waits: false,
+        })
     }
 
-    fn write(&mut self) -> Result<()> {
-        while let Some((bytes, written)) = self.unwritten.front_mut() {
-            let count = write_some(&mut self.stream, &bytes[*written..])?;
-            *written += count;
-            if *written < bytes.len() {
-                return Ok(());
+    /// Reads once; the UPDATEs among what came. The end of the stream, or a NOTIFICATION, closes the connection.
+    fn read(&mut self, buffer: &mut [u8]) -> Result<Rc<[u8]>> {
+        let mut forward = Vec::new();
+        let read = self.framer.read(&mut self.stream, buffer, |kind, body| {
+            if kind == UPDATE {
+                forward.extend(message(UPDATE, body));
             }
-            self.unwritten.pop_front();
+            Ok(())
+        });
+        if read.is_err() {
+            self.closed = true;
+            self.unwritten.clear();
+        }
+        Ok(forward.into())
+    }
+
+    fn queue(&mut self, bytes: &Rc<[u8]>) {
+        if self.receives && !self.closed {
+            self.unwritten.push_back(bytes.clone());
+        }
+    }
+
+    fn write(&mut self, epoll: &Epoll, number: u64) -> Result<()> {
+        while !self.unwritten.is_empty() {
+            let mut parts: Vec<IoSlice> = self.unwritten.iter().take(PARTS).map(|part| IoSlice::new(part)).collect();
+            parts[0].advance(self.written);
+            match self.stream.write_vectored(&parts) {
+                Ok(count) => self.advance(count),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error).context("write"),
+            }
+        }
+        let waits = !self.unwritten.is_empty();
+        if waits != self.waits && !self.closed {
+            let write = if waits { EpollFlags::EPOLLOUT } else { EpollFlags::empty() };
+            let mut event = EpollEvent::new(EpollFlags::EPOLLIN | write, number);
+            epoll.modify(&self.stream, &mut event).context("epoll_ctl")?;
+            self.waits = waits;
         }
         Ok(())
+    }
+
+    fn advance(&mut self, count: usize) {
+        self.written += count;
+        while let Some(first) = self.unwritten.front()
+            && self.written >= first.len()
+        {
+            self.written -= first.len();
+            self.unwritten.pop_front();
+        }
     }
 }

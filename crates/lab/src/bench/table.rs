@@ -1,153 +1,114 @@
-//! A table as a router of the Internet sends it, encoded before anything is measured.
-//!
-//! The encoding is the harness's own, so that it shares no mistake with what it measures.
+//! Prefixes as a table of the Internet has them, and the messages of the routers that announce them, all made from a seed
+//! before anything is measured.
 
 use std::collections::HashSet;
+use std::net::IpAddr;
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use super::device::Peer;
-use super::session::{UPDATE, message};
+use super::Family;
+use super::wire::{Attributes, PrefixKey, announcement, key4, key6};
 
-/// Prefixes with their numbers, and the messages that announce and withdraw them.
-#[derive(Debug)]
-pub(crate) struct Table {
-    pub(crate) index: PrefixIndex,
-    pub(crate) announcements: Vec<u8>,
-    pub(crate) withdrawals: Vec<u8>,
-}
-
-/// A prefix: 32 bits of address, then its length.
-pub(crate) type PrefixKey = u64;
-
-/// Makes a key of an address whose host bits are zero.
-pub(crate) fn key(address: u32, length: u8) -> PrefixKey {
-    u64::from(address) << 8 | u64::from(length)
-}
-
-/// Most withdrawn prefixes of one message: at most 4 bytes each, in 4,096 bytes.
-const WITHDRAWALS_PER_MESSAGE: usize = 1000;
-
-impl Table {
-    /// Makes `count` distinct prefixes in random order, 5 to 10 of them to an attribute set and message: 60 % /24, the
-    /// others /16 to /23; AS paths of 3 to 6, up to 3 communities, a MED on a quarter.
-    pub(crate) fn generate(count: usize, seed: u64, feeder: Peer) -> Table {
-        let mut random = StdRng::seed_from_u64(seed);
-        let prefixes = prefixes(count, &mut random);
-        let mut announcements = Vec::new();
-        let mut left = &prefixes[..];
-        while !left.is_empty() {
-            let (run, rest) = left.split_at(random.random_range(5..=10).min(left.len()));
-            announcements.extend(announcement(run, &mut random, feeder));
-            left = rest;
-        }
-        let withdrawals = prefixes.chunks(WITHDRAWALS_PER_MESSAGE).flat_map(withdrawal).collect();
-        Table { index: PrefixIndex::new(&prefixes), announcements, withdrawals }
-    }
-}
-
-fn prefixes(count: usize, random: &mut StdRng) -> Vec<PrefixKey> {
+/// Makes `count` distinct prefixes in random order. IPv4: 60 % /24, the others /16 to /23. IPv6: 60 % /48, the others
+/// /29 to /47.
+pub(crate) fn prefixes(count: usize, family: Family, seed: u64) -> Vec<PrefixKey> {
+    let mut random = StdRng::seed_from_u64(seed);
     let mut seen = HashSet::with_capacity(count);
     let mut prefixes = Vec::with_capacity(count);
     while prefixes.len() < count {
-        let length = if random.random_bool(0.6) { 24 } else { random.random_range(16..=23) };
-        let address: u32 = random.random_range(0x0100_0000..0xdf00_0000);
-        // Private, loopback and link-local addresses are no part of the Internet.
-        if matches!(address >> 24, 10 | 127) || matches!(address >> 16, 0xa9fe | 0xc0a8 | 0xac10..=0xac1f) {
-            continue;
-        }
-        let prefix = key(address & (u32::MAX << (32 - length)), length);
-        if seen.insert(prefix) {
-            prefixes.push(prefix);
-        }
+        let prefix = match family {
+            Family::V4 => prefix4(&mut random),
+            Family::V6 => Some(prefix6(&mut random)),
+        };
+        prefixes.extend(prefix.filter(|&prefix| seen.insert(prefix)));
     }
     prefixes
 }
 
-/// An UPDATE (RFC 4271 section 4.3) with 4-octet AS numbers (RFC 6793).
-fn announcement(prefixes: &[PrefixKey], random: &mut StdRng, feeder: Peer) -> Vec<u8> {
-    let mut attributes = Vec::new();
-    let origin = if random.random_bool(0.75) { 0 } else { 2 };
-    attribute(&mut attributes, 0x40, 1, &[origin]);
-    let hops = random.random_range(3..=6u8);
-    let mut as_path = vec![2, hops];
-    as_path.extend(feeder.asn.to_be_bytes());
-    for _ in 1..hops {
-        as_path.extend(random.random_range(1000..60000u32).to_be_bytes());
+/// None where it would be private, loopback, link-local or reserved for tests: those are no part of the Internet.
+fn prefix4(random: &mut StdRng) -> Option<PrefixKey> {
+    let length = if random.random_bool(0.6) { 24 } else { random.random_range(16..=23) };
+    let address: u32 = random.random_range(0x0100_0000..0xdf00_0000);
+    let special = matches!(address >> 24, 10 | 127)
+        || matches!(address >> 16, 0x6440..=0x647f | 0xa9fe | 0xc0a8 | 0xac10..=0xac1f | 0xc612 | 0xc613)
+        || matches!(address >> 16, 0xc000 | 0xc633 | 0xcb00);
+    (!special).then(|| key4(address & (u32::MAX << (32 - length)), length))
+}
+
+fn prefix6(random: &mut StdRng) -> PrefixKey {
+    let length = if random.random_bool(0.6) { 48 } else { random.random_range(29..=47) };
+    let address: u64 = random.random_range(0x2a00_0000_0000_0000..0x2c00_0000_0000_0000);
+    key6(address & (u64::MAX << (64 - length)), length)
+}
+
+/// Makes the messages in which the router of AS `asn` announces the prefixes in their order: 5 to 10 of them to an
+/// attribute set and message, an AS path of `path_lengths`, up to 3 communities, a MED on a quarter.
+pub(crate) fn announcements(
+    prefixes: &[PrefixKey],
+    asn: u32,
+    next_hop: IpAddr,
+    path_lengths: std::ops::RangeInclusive<usize>,
+    seed: u64,
+) -> Vec<u8> {
+    let mut random = StdRng::seed_from_u64(seed);
+    let mut messages = Vec::new();
+    let mut left = prefixes;
+    while !left.is_empty() {
+        let (group, rest) = left.split_at(random.random_range(5..=10).min(left.len()));
+        let hops = random.random_range(path_lengths.clone());
+        let mut attributes = Attributes {
+            origin: if random.random_bool(0.75) { 0 } else { 2 },
+            as_path: vec![asn],
+            ..Attributes::default()
+        };
+        attributes.as_path.extend((1..hops).map(|_| random.random_range(1000..60000u32)));
+        attributes.med = random.random_bool(0.25).then(|| random.random_range(0..1000));
+        let communities = random.random_range(0..=3);
+        attributes.communities.extend(
+            (0..communities).map(|_| random.random_range(1000..60000u32) << 16 | random.random_range(0..1000u32)),
+        );
+        messages.extend(announcement(group, &attributes, next_hop));
+        left = rest;
     }
-    attribute(&mut attributes, 0x40, 2, &as_path);
-    attribute(&mut attributes, 0x40, 3, &feeder.address.octets());
-    if random.random_bool(0.25) {
-        attribute(&mut attributes, 0x80, 4, &random.random_range(0..1000u32).to_be_bytes());
-    }
-    let communities: Vec<u8> = (0..random.random_range(0..=3))
-        .flat_map(|_| (random.random_range(1000..60000u32) << 16 | random.random_range(0..1000u32)).to_be_bytes())
-        .collect();
-    if !communities.is_empty() {
-        attribute(&mut attributes, 0xc0, 8, &communities);
-    }
-    let mut body = vec![0, 0];
-    body.extend(length_of(&attributes));
-    body.extend(attributes);
-    prefixes.iter().for_each(|&prefix| nlri(&mut body, prefix));
-    message(UPDATE, &body)
-}
-
-fn withdrawal(prefixes: &[PrefixKey]) -> Vec<u8> {
-    let mut withdrawn = Vec::new();
-    prefixes.iter().for_each(|&prefix| nlri(&mut withdrawn, prefix));
-    let mut body = length_of(&withdrawn).to_vec();
-    body.extend(withdrawn);
-    body.extend([0, 0]);
-    message(UPDATE, &body)
-}
-
-fn attribute(to: &mut Vec<u8>, flags: u8, kind: u8, value: &[u8]) {
-    let length = u8::try_from(value.len()).expect("the attributes made here are short");
-    to.extend([flags, kind, length]);
-    to.extend(value);
-}
-
-fn nlri(to: &mut Vec<u8>, prefix: PrefixKey) {
-    let [.., a, b, c, d, length] = prefix.to_be_bytes();
-    to.push(length);
-    to.extend(&[a, b, c, d][..usize::from(length.div_ceil(8))]);
-}
-
-fn length_of(part: &[u8]) -> [u8; 2] {
-    u16::try_from(part.len()).expect("a part of a message is below 4,096 bytes").to_be_bytes()
+    messages
 }
 
 /// From prefixes to dense numbers, by open addressing in a flat array: the harness looks up each prefix of each
 /// receiver, and shares the machine with what it measures.
 #[derive(Debug)]
 pub(crate) struct PrefixIndex {
+    prefixes: Vec<PrefixKey>,
     slots: Vec<(PrefixKey, u32)>,
     shift: u32,
-    len: usize,
 }
 
 /// No prefix: its length would be 255.
 const EMPTY: PrefixKey = u64::MAX;
 
 impl PrefixIndex {
-    fn new(prefixes: &[PrefixKey]) -> PrefixIndex {
+    /// Numbers the prefixes, all different, in their order.
+    pub(crate) fn new(prefixes: Vec<PrefixKey>) -> PrefixIndex {
         let bits = (prefixes.len() * 2).max(2).next_power_of_two().trailing_zeros();
-        let mut index = PrefixIndex { slots: vec![(EMPTY, 0); 1 << bits], shift: 64 - bits, len: prefixes.len() };
-        for (number, &prefix) in (0..).zip(prefixes) {
-            let slot = index.slot(prefix);
-            index.slots[slot] = (prefix, number);
+        let mut index = PrefixIndex { prefixes, slots: vec![(EMPTY, 0); 1 << bits], shift: 64 - bits };
+        for number in 0..index.prefixes.len() {
+            let slot = index.slot(index.prefixes[number]);
+            let small = u32::try_from(number).expect("a benchmark has fewer than 2^32 prefixes");
+            index.slots[slot] = (index.prefixes[number], small);
         }
         index
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.len
+        self.prefixes.len()
     }
 
-    /// Returns the number of a prefix of the table.
-    pub(crate) fn find(&self, prefix: PrefixKey) -> Option<usize> {
+    /// Returns the number of a prefix. A speaker that keeps the order in which prefixes came makes it quick to find the
+    /// one after `last`.
+    pub(crate) fn find(&self, prefix: PrefixKey, last: usize) -> Option<usize> {
+        if self.prefixes.get(last + 1) == Some(&prefix) {
+            return Some(last + 1);
+        }
         let (found, number) = self.slots[self.slot(prefix)];
         (found == prefix).then_some(number as usize)
     }
@@ -166,39 +127,41 @@ impl PrefixIndex {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::bench::FEEDER;
-    use crate::bench::drive::for_each_prefix;
-    use crate::bench::session::Framer;
+    use crate::bench::wire::{Update, for_each_message};
 
-    /// The prefixes that messages announce and withdraw.
-    fn told(bytes: &[u8]) -> (Vec<PrefixKey>, Vec<PrefixKey>, usize) {
-        let (mut announced, mut withdrawn, mut messages) = (Vec::new(), Vec::new(), 0);
-        let used = Framer::messages(bytes, |kind, body| {
-            assert_eq!(kind, UPDATE);
-            messages += 1;
-            for_each_prefix(body, |prefix, gone| if gone { withdrawn.push(prefix) } else { announced.push(prefix) })
-        });
-        assert_eq!(used.unwrap(), bytes.len());
-        (announced, withdrawn, messages)
+    #[test]
+    fn each_prefix_is_announced_once_in_messages_of_5_to_10() {
+        for (family, next_hop) in [(Family::V4, "10.0.0.1"), (Family::V6, "fd00::1")] {
+            let prefixes = prefixes(5000, family, 7);
+            let messages = announcements(&prefixes, 64513, next_hop.parse().unwrap(), 3..=6, 8);
+            let (mut told, mut count) = (Vec::new(), 0);
+            for_each_message(&messages, |_, body| {
+                count += 1;
+                Update::decode(body)?.for_each_prefix(|prefix, gone| {
+                    assert!(!gone);
+                    told.push(prefix);
+                })
+            })
+            .unwrap();
+            assert_eq!(told, prefixes);
+            assert!((500..=1000).contains(&count), "{count}");
+        }
     }
 
     #[test]
-    fn each_prefix_is_announced_once_and_withdrawn_once() {
-        let table = Table::generate(5000, 7, FEEDER);
-        let (announced, withdrawn, messages) = told(&table.announcements);
-        assert_eq!((announced.len(), withdrawn.len()), (5000, 0));
-        assert!((500..=1000).contains(&messages), "{messages}");
-        let numbers: HashSet<usize> = announced.iter().map(|&prefix| table.index.find(prefix).unwrap()).collect();
-        assert_eq!(numbers.len(), 5000);
-        let (again, gone, _) = told(&table.withdrawals);
-        assert_eq!((again.len(), gone), (0, announced));
-        assert_eq!(table.index.find(key(0x0a00_0000, 8)), None);
+    fn every_prefix_is_found_by_its_number_wherever_the_search_begins() {
+        let prefixes = prefixes(3000, Family::V4, 1);
+        let index = PrefixIndex::new(prefixes.clone());
+        for (number, &prefix) in prefixes.iter().enumerate() {
+            assert_eq!(index.find(prefix, number.wrapping_sub(1).min(2999)), Some(number));
+            assert_eq!(index.find(prefix, 0), Some(number));
+        }
+        assert_eq!(index.find(key4(0x0a00_0000, 8), 0), None);
     }
 
     #[test]
     fn the_same_seed_makes_the_same_table() {
-        let bytes = |seed| Table::generate(500, seed, FEEDER).announcements;
-        assert_eq!(bytes(1), bytes(1));
-        assert_ne!(bytes(1), bytes(2));
+        assert_eq!(prefixes(500, Family::V6, 1), prefixes(500, Family::V6, 1));
+        assert_ne!(prefixes(500, Family::V4, 1), prefixes(500, Family::V4, 2));
     }
 }

@@ -20,6 +20,14 @@ pub(crate) struct Socket {
 
 /// Takes the socket over from an earlier run and narrows it to root.
 pub(crate) fn bind(path: &Path) -> Result<Socket, Exit> {
+    let failed = |error: io::Error| Exit::failed(format!("cannot listen on {}: {error}", path.display()));
+    let (listener, lock) = take(path)?;
+    listener.set_nonblocking(true).map_err(failed)?;
+    Ok(Socket { listener: UnixListener::from_std(listener).map_err(failed)?, _lock: lock })
+}
+
+/// [`bind`] without a runtime: the listener, and the lock that must be held for as long as it is served.
+pub(crate) fn take(path: &Path) -> Result<(std::os::unix::net::UnixListener, File), Exit> {
     let failed = |what: &str, error: io::Error| Exit::failed(format!("cannot {what} {}: {error}", path.display()));
     let served = || Exit::failed(format!("another margayd serves {}; stop it first", path.display()));
     if let Some(directory) = path.parent() {
@@ -42,9 +50,9 @@ pub(crate) fn bind(path: &Path) -> Result<Socket, Exit> {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(failed("replace", error)),
         _ => {}
     }
-    let listener = UnixListener::bind(path).map_err(|error| failed("listen on", error))?;
+    let listener = std::os::unix::net::UnixListener::bind(path).map_err(|error| failed("listen on", error))?;
     std::fs::set_permissions(path, Permissions::from_mode(0o600)).map_err(|error| failed("protect", error))?;
-    Ok(Socket { listener, _lock: lock })
+    Ok((listener, lock))
 }
 
 #[cfg(test)]

@@ -173,7 +173,7 @@ async fn take_all(mut messages: mpsc::Receiver<Message>) {
             }
             Message::Store(watched, PrefixEvent::Put(stored)) => cluster.put(watched, &stored),
             Message::Store(watched, PrefixEvent::Delete { key, revision }) => cluster.delete(watched, &key, revision),
-            Message::Store(..) | Message::Registration(_) => {}
+            Message::Store(..) | Message::Registration(_) | Message::Drain { .. } => {}
         }
     }
 }

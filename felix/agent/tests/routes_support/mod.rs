@@ -175,8 +175,8 @@ fn words(message: FromFelix) -> Vec<String> {
 }
 
 pub fn set(prefix: &str, next_hops: &[&str]) -> FibChange {
-    let next_hops = next_hops.iter().map(|hop| NextHop::via(addr(hop))).collect();
-    FibChange::Set(BestRoute { prefix: cidr(prefix), next_hops, stale: false })
+    let next_hops: BTreeSet<_> = next_hops.iter().map(|hop| NextHop::via(addr(hop))).collect();
+    FibChange::Set(BestRoute { prefix: cidr(prefix), next_hops: next_hops.into(), stale: false, discard: false })
 }
 
 /// A block of each family behind both ToRs, and a default route through the first; a whole table.

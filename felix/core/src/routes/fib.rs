@@ -1,4 +1,5 @@
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use margay_net::{Cidr, FibBatch, FibChange, NextHop};
 
@@ -10,7 +11,7 @@ use super::io::Hop;
 #[derive(Debug, Default)]
 pub(super) struct Fib {
     routes: BTreeMap<Cidr, Entry>,
-    ids: BTreeMap<BTreeSet<NextHop>, u32>,
+    ids: BTreeMap<Arc<BTreeSet<NextHop>>, u32>,
     groups: BTreeMap<u32, Group>,
     next_id: u32,
     /// The table was whole once: what it doesn't have goes.
@@ -26,7 +27,7 @@ struct Entry {
 
 #[derive(Debug)]
 struct Group {
-    next_hops: BTreeSet<NextHop>,
+    next_hops: Arc<BTreeSet<NextHop>>,
     resolved: BTreeSet<Hop>,
     prefixes: BTreeSet<Cidr>,
 }
@@ -59,7 +60,7 @@ impl Fib {
     /// Keeps a route that is in the kernel until the speaker has its say, unless it had it already.
     pub(super) fn keep(&mut self, prefix: Cidr, next_hops: BTreeSet<NextHop>, host: &Host) {
         if !self.complete && !self.routes.contains_key(&prefix) {
-            self.set(prefix, next_hops, true, host);
+            self.set(prefix, Arc::new(next_hops), true, host);
         }
     }
 
@@ -89,7 +90,7 @@ impl Fib {
         }
     }
 
-    fn set(&mut self, prefix: Cidr, next_hops: BTreeSet<NextHop>, kept: bool, host: &Host) {
+    fn set(&mut self, prefix: Cidr, next_hops: Arc<BTreeSet<NextHop>>, kept: bool, host: &Host) {
         let id = match self.ids.get(&next_hops) {
             Some(id) => *id,
             None => {

@@ -5,16 +5,18 @@
 mod as4;
 mod golden;
 mod header;
+mod messages;
 mod open;
 mod packing;
 mod properties;
 mod rfc7606;
+mod rfc7606_matrix;
 mod rfc7606_table;
 mod update;
 
 use margay_net::{Cidr, Family};
 
-use super::{DecodeContext, Message, Notification, PeerKind, Update, decode};
+use super::{DecodeContext, FamilySet, Message, Notification, PeerKind, Update, decode};
 
 /// Octets from hexadecimal with spaces.
 fn hex(text: &str) -> Vec<u8> {
@@ -53,6 +55,7 @@ fn context(peer_kind: PeerKind) -> DecodeContext {
         peer_kind,
         families: Family::ALL.into_iter().collect(),
         extended_next_hop: false,
+        add_path: FamilySet::EMPTY,
     }
 }
 

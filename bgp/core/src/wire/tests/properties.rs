@@ -6,9 +6,9 @@ use proptest::option;
 use proptest::prelude::*;
 
 use super::super::{
-    Aggregator, AsPath, AttributeType, Attributes, Capability, Community, DecodeContext, ExtendedCommunity,
+    Aggregator, AsPath, AttributeType, Attributes, Capability, Community, DecodeContext, ExtendedCommunity, FamilySet,
     LargeCommunity, Message, Open, Origin, PeerKind, RawAttribute, SegmentKind, decode, encode_announcements,
-    encode_open, encode_withdrawals, frame,
+    encode_open, encode_withdrawals, frame, packed,
 };
 use super::{context, decode_update};
 
@@ -100,6 +100,7 @@ fn routes() -> impl Strategy<Value = (Family, Attributes, Vec<Cidr>)> {
 fn any_context() -> impl Strategy<Value = DecodeContext> {
     (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>()).prop_map(|(a, b, c, d, e)| {
         DecodeContext {
+            add_path: FamilySet::EMPTY,
             four_octet_asn: a,
             peer_kind: if b { PeerKind::Internal } else { PeerKind::External },
             families: [(c, Family::V4), (d, Family::V6)].into_iter().filter(|(on, _)| *on).map(|(_, f)| f).collect(),
@@ -110,6 +111,13 @@ fn any_context() -> impl Strategy<Value = DecodeContext> {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn attributes_come_out_of_the_table_as_they_went_in((_, attributes, _) in routes()) {
+        let mut octets = Vec::new();
+        packed::pack(&attributes, &mut octets);
+        prop_assert_eq!(packed::unpack(&octets), attributes);
+    }
 
     #[test]
     fn announcements_are_read_as_they_were_written((family, attributes, prefixes) in routes(), four_octet_asn: bool) {

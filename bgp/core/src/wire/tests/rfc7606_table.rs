@@ -1,11 +1,11 @@
 //! RFC 7606 attribute by attribute: what comes beside good mandatory attributes, and what it leads to for an external
-//! and for an internal peer.
+//! and for an internal peer. See `rfc7606_matrix` for all flags and lengths.
 
-use super::super::{PeerKind, Treatment};
+use super::super::{DecodeContext, FLAG_EXTENDED_LENGTH, PeerKind, Treatment, Update, encode_announcements};
 use super::{cidr, context, decode_update, hex, update_message};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Outcome {
+pub(super) enum Outcome {
     Taken,
     Discard,
     Withdraw,
@@ -19,21 +19,28 @@ type Case = (&'static str, &'static str, Outcome, Outcome);
 
 const ORIGIN: &str = "400101 00";
 const AS_PATH: &str = "400206 02010000fde9";
+const TWO_OCTET_AS_PATH: &str = "400204 0201fde9";
 const NEXT_HOP: &str = "400304 c0000201";
 const LOCAL_PREF: &str = "400504 00000064";
 
-/// Puts the attribute in place of the good one of its type and tells what became of the route.
 fn outcome(attribute: &str, peer_kind: PeerKind) -> Outcome {
-    let octets = hex(attribute);
+    outcome_of(&hex(attribute), &context(peer_kind))
+}
+
+/// Puts the attribute in place of the good one of its type and tells what became of the route. What is taken from the
+/// message, and may go on to others, has the attribute only where it was taken.
+pub(super) fn outcome_of(octets: &[u8], context: &DecodeContext) -> Outcome {
+    let peer_kind = context.peer_kind;
+    let as_path = if context.four_octet_asn { AS_PATH } else { TWO_OCTET_AS_PATH };
     let mut attributes = Vec::new();
-    for (kind, good) in [(1, ORIGIN), (2, AS_PATH), (3, NEXT_HOP), (5, LOCAL_PREF)] {
+    for (kind, good) in [(1, ORIGIN), (2, as_path), (3, NEXT_HOP), (5, LOCAL_PREF)] {
         if octets[1] != kind && (kind != 5 || peer_kind == PeerKind::Internal) {
             attributes.extend(hex(good));
         }
     }
-    attributes.extend(&octets);
+    attributes.extend(octets);
     let message = update_message(&[], &attributes, &hex("18 0a0102"));
-    match decode_update(&message, &context(peer_kind)) {
+    match decode_update(&message, context) {
         Err(notification) => {
             assert_eq!(notification.code, 3);
             assert_eq!(notification.data, octets, "the data is the attribute");
@@ -57,6 +64,7 @@ fn outcome(attribute: &str, peer_kind: PeerKind) -> Outcome {
                     match problem.treatment {
                         Treatment::AttributeDiscard => {
                             routes(0, 1);
+                            assert!(!goes_on(&update, octets[1]), "what is discarded goes no further");
                             Discard
                         }
                         Treatment::TreatAsWithdraw => {
@@ -68,6 +76,23 @@ fn outcome(attribute: &str, peer_kind: PeerKind) -> Outcome {
             }
         }
     }
+}
+
+/// Whether the announced routes have an attribute of the type when they are sent on to another four-octet peer.
+pub(super) fn goes_on(update: &Update, kind: u8) -> bool {
+    let routes = &update.announced[0];
+    let sent = encode_announcements(routes.family, &routes.attributes, routes.prefixes.clone(), true).unwrap();
+    let sent = &sent[0];
+    let mut rest = &sent[23..23 + usize::from(u16::from_be_bytes([sent[21], sent[22]]))];
+    while let [flags, sent, len, ..] = *rest {
+        if sent == kind {
+            return true;
+        }
+        let long = flags & FLAG_EXTENDED_LENGTH != 0;
+        let len = if long { 4 + usize::from(u16::from_be_bytes([len, rest[3]])) } else { 3 + usize::from(len) };
+        rest = &rest[len..];
+    }
+    false
 }
 
 fn check(cases: &[Case]) {
@@ -168,6 +193,20 @@ fn optional_attributes() {
         ("OTC", "c02304 0000fde9", Taken, Taken),
         ("OTC of two octets", "c02302 fde9", Withdraw, Withdraw),
         ("OTC not transitive", "802304 0000fde9", Withdraw, Withdraw),
+        ("Tunnel Encapsulation of VXLAN", "c01712 0008 000e 060a 00000000 0001 c0000201 0400", Taken, Taken),
+        ("Tunnel Encapsulation with a sub-TLV of long type", "c01708 0008 0004 80 0001 ff", Taken, Taken),
+        ("Tunnel Encapsulation with a sub-TLV beyond its tunnel", "c0170a 0008 0006 06ff 00000000", Withdraw, Withdraw),
+        ("Tunnel Encapsulation with half a sub-TLV", "c01705 0008 0001 06", Withdraw, Withdraw),
+        ("Tunnel Encapsulation with half a long length", "c01706 0008 0002 8000", Withdraw, Withdraw),
+        ("Tunnel Encapsulation with a tunnel beyond it", "c01704 0008 0001", Withdraw, Withdraw),
+        ("Prefix-SID with a label index", "c0280a 01 0007 00 0000 00000064", Taken, Taken),
+        ("Prefix-SID with a TLV of unknown type", "c02803 ff 0000", Taken, Taken),
+        ("Prefix-SID with a TLV beyond it", "c0280a 01 0008 00 0000 00000064", Discard, Discard),
+        ("Prefix-SID of zeros", "c02809 000000 000000 000000", Discard, Discard),
+        ("Prefix-SID not transitive", "80280a 01 0007 00 0000 00000064", Discard, Discard),
+        // Not known, as those of other deprecated types.
+        ("AS_PATHLIMIT", "c01505 ff 0000fde9", Taken, Taken),
+        ("AS_PATHLIMIT of no octet", "c01500", Taken, Taken),
         ("an unknown transitive attribute", "c06303 010203", Taken, Taken),
         ("an unknown one that isn't transitive", "806303 010203", Taken, Taken),
     ]);

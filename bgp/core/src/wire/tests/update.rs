@@ -66,10 +66,10 @@ fn next_hop_beside_mp_reach_alone_is_ignored() {
 
 #[test]
 fn unknown_transitive_attributes_are_kept_as_partial() {
-    let update = decoded(&format!("{PATH} 400304 c0000201 c06302 0102 805801 00 d0170001 07"), "08 0a");
+    let update = decoded(&format!("{PATH} 400304 c0000201 c06302 0102 805801 00 d0150001 07"), "08 0a");
     let unknown: Vec<_> =
         update.announced[0].attributes.unknown.iter().map(|raw| (raw.kind.0, raw.flags, raw.value.to_vec())).collect();
-    assert_eq!(unknown, [(23, 0xe0, vec![7]), (99, 0xe0, vec![1, 2])]);
+    assert_eq!(unknown, [(21, 0xe0, vec![7]), (99, 0xe0, vec![1, 2])]);
 }
 
 #[test]

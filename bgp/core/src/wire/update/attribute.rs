@@ -14,6 +14,7 @@ use super::super::notification::{Notification, UpdateError};
 use super::super::problem::{AttributeProblem, ProblemReason, Treatment};
 use super::as_path;
 use super::multiprotocol::{self, MpReach, Unusable};
+use super::opaque;
 
 const WELL_KNOWN: u8 = FLAG_TRANSITIVE;
 const OPTIONAL_TRANSITIVE: u8 = FLAG_OPTIONAL | FLAG_TRANSITIVE;
@@ -52,7 +53,8 @@ fn expected_flags(kind: AttributeType) -> Option<u8> {
         | AttributeType::ORIGINATOR_ID
         | AttributeType::CLUSTER_LIST
         | AttributeType::MP_REACH_NLRI
-        | AttributeType::MP_UNREACH_NLRI => OPTIONAL_NON_TRANSITIVE,
+        | AttributeType::MP_UNREACH_NLRI
+        | AttributeType::AIGP => OPTIONAL_NON_TRANSITIVE,
         AttributeType::AGGREGATOR
         | AttributeType::COMMUNITIES
         | AttributeType::EXTENDED_COMMUNITIES
@@ -60,7 +62,9 @@ fn expected_flags(kind: AttributeType) -> Option<u8> {
         | AttributeType::AS4_AGGREGATOR
         | AttributeType::IPV6_EXTENDED_COMMUNITIES
         | AttributeType::LARGE_COMMUNITIES
-        | AttributeType::ONLY_TO_CUSTOMER => OPTIONAL_TRANSITIVE,
+        | AttributeType::TUNNEL_ENCAPSULATION
+        | AttributeType::ONLY_TO_CUSTOMER
+        | AttributeType::PREFIX_SID => OPTIONAL_TRANSITIVE,
         _ => return None,
     })
 }
@@ -150,7 +154,7 @@ impl<'c> Reader<'c> {
         // RFC 7606 section 3 (c). The prefixes are needed nevertheless: they are withdrawn.
         let flags_fit = flags & OPTIONAL_TRANSITIVE == expected;
         if !flags_fit {
-            self.note(kind, offset, (Treatment::TreatAsWithdraw, ProblemReason::Flags(flags)));
+            self.note(kind, offset, (wrong_flags(kind), ProblemReason::Flags(flags)));
         }
         let verdict = match kind {
             AttributeType::MP_REACH_NLRI => self.mp_reach(value, whole)?,
@@ -274,9 +278,27 @@ impl<'c> Reader<'c> {
                 number(value)?;
                 self.keep(flags & !FLAG_EXTENDED_LENGTH, kind, value);
             }
+            AttributeType::TUNNEL_ENCAPSULATION => {
+                opaque::tunnel_encapsulation(value).map_err(withdraw)?;
+                self.keep(OPTIONAL_TRANSITIVE | FLAG_PARTIAL, kind, value);
+            }
+            AttributeType::PREFIX_SID => {
+                opaque::prefix_sid(value).map_err(discard)?;
+                self.keep(OPTIONAL_TRANSITIVE | FLAG_PARTIAL, kind, value);
+            }
+            // AIGP is not taken part in, and so neither used nor passed on (RFC 7311 section 3.3), whatever its form.
             _ => {}
         }
         Ok(())
+    }
+}
+
+/// What flags that contradict the type lead to: RFC 7606 section 3 (c), but for attributes whose own standard has every
+/// malformed one ignored (RFC 7311 section 3.4, RFC 8669 section 6).
+fn wrong_flags(kind: AttributeType) -> Treatment {
+    match kind {
+        AttributeType::AIGP | AttributeType::PREFIX_SID => Treatment::AttributeDiscard,
+        _ => Treatment::TreatAsWithdraw,
     }
 }
 

@@ -7,6 +7,7 @@ mod as4;
 mod as_path;
 mod attribute;
 mod multiprotocol;
+mod opaque;
 
 use margay_net::{Cidr, Family};
 

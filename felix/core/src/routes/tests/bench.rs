@@ -38,7 +38,7 @@ pub(super) fn fib(serial: u64, routes: &[(&str, &[&str])], complete: bool) -> In
         if next_hops.is_empty() {
             return FibChange::Withdraw(cidr(prefix));
         }
-        FibChange::Set(BestRoute { prefix: cidr(prefix), next_hops, stale: false })
+        FibChange::Set(BestRoute { prefix: cidr(prefix), next_hops: next_hops.into(), stale: false, discard: false })
     };
     Input::Fib(FibBatch { serial, changes: routes.iter().map(set).collect(), complete })
 }

@@ -37,7 +37,12 @@ fn a_named_interface_is_used_and_a_gateway_outside_its_prefixes_is_on_link() {
     for (addr, onlink) in cases {
         let mut bench = Bench::new();
         let next_hop = margay_net::NextHop { addr: ip(addr), interface: Some("up0".into()) };
-        let route = margay_net::BestRoute { prefix: cidr("10.1.0.0/26"), next_hops: [next_hop].into(), stale: false };
+        let route = margay_net::BestRoute {
+            prefix: cidr("10.1.0.0/26"),
+            next_hops: std::sync::Arc::new([next_hop].into()),
+            stale: false,
+            discard: false,
+        };
         let changes = vec![margay_net::FibChange::Set(route)];
         bench.feed([Input::Fib(margay_net::FibBatch { serial: 1, changes, complete: false })]);
         let route = &bench.routes[&(cidr("10.1.0.0/26"), METRIC)];
