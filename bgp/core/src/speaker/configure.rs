@@ -9,7 +9,7 @@ use super::{Speaker, cease};
 use crate::config::{PeerConfig, PeerName, SpeakerConfig};
 use crate::fsm::FsmEvent;
 use crate::io::{EventKind, ListenPeer, Output};
-use crate::rib::{DrainStage, Routing, RoutingConfig};
+use crate::rib::{Routing, RoutingConfig};
 use crate::session::{Peer, Slot};
 use crate::view::FsmState;
 use crate::wire::{Cease, Notification};

@@ -51,18 +51,6 @@ impl Speaker {
         why
     }
 
-    /// Returns what holds the table itself up.
-    fn waits(&self) -> Vec<WaitView> {
-        let what = match (self.is_converged(), self.options.restarting) {
-            (true, _) => return Vec::new(),
-            (false, true) => {
-                "deferred: waiting for the routes of each peer (End-of-RIB), or for the deferral time to pass"
-            }
-            (false, false) => "not every peer has sent its routes; those that are there are used",
-        };
-        vec![WaitView { what: what.to_owned(), until: None }]
-    }
-
     /// Returns counts since start.
     pub fn counters(&self) -> Counters {
         let routing = self.routing.as_ref().map(|routing| routing.counters()).unwrap_or_default();

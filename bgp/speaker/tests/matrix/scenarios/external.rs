@@ -170,7 +170,7 @@ fn multipath(lab: &Lab, ours: &OurSpeaker, collector: &Collector) {
     within(SOON, "two next hops", || {
         ours.fib(|fib| {
             let next_hops: Vec<IpAddr> =
-                fib.routes.get(&shared).into_iter().flat_map(|route| &route.next_hops).map(|hop| hop.addr).collect();
+                fib.routes.get(&shared).into_iter().flat_map(|route| route.next_hops.iter()).map(|hop| hop.addr).collect();
             so(next_hops == expected, || format!("{next_hops:?}"))
         })
     });
