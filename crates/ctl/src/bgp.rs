@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 use margay_local_api::{
     BgpDirection, BgpDone, BgpDrainRequest, BgpNeighbor, BgpPeers, BgpRefreshRequest, BgpResetRequest, BgpRoutes,
-    BgpWhy, Status, path, with_query,
+    BgpWhy, path, with_query,
 };
 use margay_net::{Cidr, Family};
 

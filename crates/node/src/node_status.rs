@@ -189,11 +189,13 @@ mod tests {
             RouteView {
                 prefix: "10.65.0.0/26".parse().unwrap(),
                 next_hops: BTreeSet::new(),
+                discard: false,
                 paths: vec![path(PathSource::Local(LocalRouteSource::Block), None, true, None)],
             },
             RouteView {
                 prefix: "10.65.1.0/26".parse().unwrap(),
                 next_hops: BTreeSet::from([hop]),
+                discard: false,
                 paths: vec![
                     path(peer.clone(), Some("192.0.2.2"), true, None),
                     path(peer.clone(), Some("192.0.2.3"), false, None),

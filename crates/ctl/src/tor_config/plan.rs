@@ -290,10 +290,12 @@ fn accepted(resources: Resources<'_>, sessions: &[Session]) -> BTreeMap<Family, 
         (&config.service_load_balancer_ips, "load balancer IPs"),
     ] {
         for range in ranges {
-            let (len, bits) = (range.cidr.len(), range.cidr.family().bits());
-            accept(range.cidr, len, len, format!("{what} of services"));
+            // Calico takes entries without a range, and ignores them.
+            let Some(cidr) = range.cidr else { continue };
+            let (len, bits) = (cidr.len(), cidr.family().bits());
+            accept(cidr, len, len, format!("{what} of services"));
             if len < bits {
-                accept(range.cidr, bits, bits, format!("single {what} of services"));
+                accept(cidr, bits, bits, format!("single {what} of services"));
             }
         }
     }

@@ -72,7 +72,7 @@ fn cluster() -> Cluster {
         ],
         pools: vec![pool("pods", "10.65.0.0/16", None), pool("pods-v6", "fd65::/64", Some(122)), hidden],
         config: BgpConfigurationSpec {
-            service_load_balancer_ips: vec![ServiceCidr { cidr: "198.51.100.0/24".parse().unwrap() }],
+            service_load_balancer_ips: vec![ServiceCidr { cidr: "198.51.100.0/24".parse().ok() }],
             ..BgpConfigurationSpec::default()
         },
     }
