@@ -7,6 +7,8 @@
 
 #[path = "bfd/bird.rs"]
 mod bird;
+#[path = "bfd/busy.rs"]
+mod busy;
 #[path = "bfd/client.rs"]
 mod client;
 #[path = "bfd/crafted.rs"]

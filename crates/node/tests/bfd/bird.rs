@@ -45,8 +45,8 @@ impl Peer for Bird {
     fn seen(&self) -> Result<Seen, String> {
         let table = self.command(&["show", "bfd", "sessions"])?;
         // Address, interface, state, since, interval, timeout.
-        let rows = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
-        let row = rows.filter(|row| row.len() == 6 && row[4].parse::<f64>().is_ok()).next_back();
+        let mut rows = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+        let row = rows.rfind(|row| row.len() == 6 && row[4].parse::<f64>().is_ok());
         let row = row.ok_or_else(|| format!("no session: {table}"))?;
         let seconds: f64 = row[4].parse().map_err(|_| table.clone())?;
         let interval_ms = (seconds * 1000.0).round() as u64;

@@ -5,7 +5,9 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use margay_local_api::{BfdMessage, BfdProcessStatus, BfdRequest, BfdSessionConfig, BfdSessionState, BfdSessionStatus};
+use margay_local_api::{
+    BfdMessage, BfdProcessStatus, BfdRequest, BfdSessionConfig, BfdSessionState, BfdSessionStatus, bfd_status,
+};
 
 pub struct Client {
     lines: BufReader<UnixStream>,
@@ -113,10 +115,5 @@ impl Client {
 
 /// Asks for the status on a connection of its own.
 pub fn status(socket: &Path) -> BfdProcessStatus {
-    let mut client = Client::connect(socket).unwrap();
-    client.say(&BfdRequest::Status {});
-    match client.hear(Duration::from_secs(5)) {
-        Some(BfdMessage::Status(status)) => *status,
-        other => panic!("{other:?}"),
-    }
+    bfd_status(socket).unwrap()
 }

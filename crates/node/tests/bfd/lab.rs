@@ -28,7 +28,7 @@ impl Netns {
         let netns = Netns { file: file.join().unwrap() };
         netns.run("ip", &["link", "set", "lo", "up"]);
         // No address that the test didn't give.
-        netns.run("sysctl", &["-qw", "net.ipv6.conf.default.addr_gen_mode=1", "net.ipv6.conf.default.accept_dad=0"]);
+        netns.sysctl("net/ipv6/conf/default/addr_gen_mode", "1");
         netns
     }
 
@@ -57,6 +57,10 @@ impl Netns {
         assert!(output.status.success(), "{program} {}: {error}", arguments.join(" "));
     }
 
+    fn sysctl(&self, name: &str, value: &str) {
+        self.inside(|| std::fs::write(format!("/proc/sys/{name}"), value).unwrap());
+    }
+
     /// Runs a closure on a thread of its own in the namespace.
     pub fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         std::thread::scope(|scope| {
@@ -73,7 +77,8 @@ impl Netns {
         self.run("ip", &["link", "add", name, "type", "veth", "peer", "name", other_name, "netns", &path]);
     }
 
-    fn set_up(&self, interface: &str, addresses: &[&str]) {
+    /// Gives an interface addresses and sets it up.
+    pub fn set_up(&self, interface: &str, addresses: &[&str]) {
         for address in addresses {
             let mut words = vec!["address", "add", address, "dev", interface];
             if address.contains(':') {
@@ -135,7 +140,8 @@ impl Lab {
         let our_addresses = ["192.0.2.1/24", "fd99::1/64", "fe80::1/64"];
         let router = way.is_multihop().then(|| {
             let router = Netns::new();
-            router.run("sysctl", &["-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1"]);
+            router.sysctl("net/ipv4/ip_forward", "1");
+            router.sysctl("net/ipv6/conf/all/forwarding", "1");
             ours.cable(INTERFACE, &router, "near");
             theirs.cable(INTERFACE, &router, "far");
             router.set_up("near", &["192.0.2.254/24", "fd99::fe/64"]);

@@ -304,6 +304,19 @@ fn a_process_that_is_ended_says_goodbye_and_the_next_one_gets_the_sessions_up_ag
 }
 
 #[test]
+fn a_killed_process_is_noticed_and_the_next_one_takes_its_place() {
+    let lab = Lab::new(Way::V4);
+    let bird = Bird::start(&lab);
+    let margay = Margay::start(&lab);
+    let client = come_up(&lab, &margay, &bird);
+    margay.process.signal(Signal::SIGKILL);
+    peer_sees(&bird, seconds(1), "our end is gone", |seen| !seen.is_up);
+    drop((client, margay));
+    let margay = Margay::start(&lab);
+    come_up(&lab, &margay, &bird);
+}
+
+#[test]
 fn a_second_one_on_the_machine_is_refused_in_words() {
     let lab = Lab::new(Way::V4);
     let margay = Margay::start(&lab);

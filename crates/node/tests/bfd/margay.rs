@@ -2,7 +2,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::client::Client;
-use crate::lab::{Lab, Process, within};
+use crate::lab::{Lab, Netns, Process, within};
 
 /// `margayd bfd` at our end of a lab.
 pub struct Margay {
@@ -12,10 +12,15 @@ pub struct Margay {
 
 impl Margay {
     pub fn start(lab: &Lab) -> Margay {
-        let run = lab.dir().join("run");
-        let mut command = lab.ours.command(env!("CARGO_BIN_EXE_margayd"));
+        Margay::start_in(&lab.ours, lab, "run")
+    }
+
+    /// Starts one at any end of a lab, with a runtime directory of its own.
+    pub fn start_in(netns: &Netns, lab: &Lab, name: &str) -> Margay {
+        let run = lab.dir().join(name);
+        let mut command = netns.command(env!("CARGO_BIN_EXE_margayd"));
         command.arg("bfd").arg("--run").arg(&run).env_remove("MARGAY_BFD_SOCKET").env("MARGAY_LOG", "debug");
-        let process = Process::start(command, &lab.dir().join("margayd.out"));
+        let process = Process::start(command, &lab.dir().join(format!("{name}.out")));
         let margay = Margay { process, socket: run.join("bfd.sock") };
         margay.connect();
         margay
