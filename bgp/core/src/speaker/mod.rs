@@ -27,7 +27,7 @@ use crate::config::{PeerName, SpeakerConfig};
 use crate::fsm::Timer;
 use crate::io::{BfdSession, ConnectionId, Event, EventKind, Input, ListenPeer, Output, StopKind};
 use crate::rib::Routing;
-use crate::session::Peer;
+use crate::session::{EventLimit, Peer};
 use crate::view::Counters;
 use crate::wire::{Cease, Notification};
 use drain::Draining;
@@ -82,6 +82,7 @@ pub struct Speaker {
     /// Something happened to a peer made from a listen range.
     dynamic_changed: bool,
     deadlines: Deadlines,
+    refused_events: EventLimit,
     /// The present of the last call.
     now: Now,
     listening: Option<(u16, BTreeSet<IpAddr>, Vec<ListenPeer>)>,
@@ -113,6 +114,7 @@ impl Speaker {
             bfd_changed: false,
             dynamic_changed: false,
             deadlines: Deadlines::default(),
+            refused_events: EventLimit::default(),
             now,
             listening: None,
             fib_serial: 0,
