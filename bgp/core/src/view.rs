@@ -92,6 +92,8 @@ pub struct PeerView {
     /// What the peer's operator said when it last shut the session down or reset it (RFC 9003); absent once the session
     /// is up again.
     pub shutdown_message: Option<String>,
+    /// UPDATEs with an attribute that got RFC 7606's treatment.
+    pub malformed_updates: u64,
     /// How often the peer asked for our routes again (RFC 2918).
     pub refreshes_received: u64,
     /// How often we asked for the peer's.
