@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 use margay_local_api::{
     BgpDirection, BgpDone, BgpDrainRequest, BgpNeighbor, BgpPeers, BgpRefreshRequest, BgpResetRequest, BgpRoutes,
-    BgpWhy, Status, path, with_query,
+    BgpWhy, path, with_query,
 };
 use margay_net::{Cidr, Family};
 
@@ -223,7 +223,7 @@ fn drain(connection: &Connection, args: &NodeArgs, drained: bool, after: Option<
         }
         let node = match &args.node {
             Some(node) => node.clone(),
-            None => daemon.get::<Status>(path::STATUS)?.node,
+            None => daemon.get::<margay_local_api::Status>(path::STATUS)?.node,
         };
         return done(args.output, BgpDone { done: crate::drain::set(connection, &node, drained)? });
     }
