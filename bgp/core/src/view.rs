@@ -255,6 +255,8 @@ pub struct AttributesView {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PathView {
     pub source: PathSource,
+    /// Which of several paths of one peer it is (RFC 7911); absent where the session has one for each prefix.
+    pub path_id: Option<u32>,
     pub attributes: AttributesView,
     pub best: bool,
     /// Whether its next hop is one of the route's.

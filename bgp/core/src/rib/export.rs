@@ -6,7 +6,7 @@ use super::Routing;
 use super::attributes::AttributesExt;
 use super::decision::DEFAULT_LOCAL_PREF;
 use super::groups::GroupKey;
-use super::prefixes::{PrefixId, Source};
+use super::prefixes::{Path, PrefixId, Source};
 use super::store::{AttributeId, AttributeStore};
 use crate::config::NextHopMode;
 use crate::policy::{Changes, RouteOrigin};
@@ -37,8 +37,20 @@ impl Routing {
         group: &GroupKey,
         cache: &mut ExportCache,
     ) -> Option<AttributeId> {
+        let path = *self.tables[at].prefixes.entry(id).best_path()?;
+        self.export_path(at, id, path, group, cache)
+    }
+
+    /// Returns what a group is told of one path of a prefix, counted as used; `None`: it isn't.
+    pub(super) fn export_path(
+        &mut self,
+        at: usize,
+        id: PrefixId,
+        path: Path,
+        group: &GroupKey,
+        cache: &mut ExportCache,
+    ) -> Option<AttributeId> {
         let entry = self.tables[at].prefixes.entry(id);
-        let path = *entry.best_path()?;
         let giver = path.source.as_peer().and_then(|peer| self.peers.get(&peer)).map(|peer| &peer.profile);
         let origin = match giver {
             Some(giver) if giver.ibgp => RouteOrigin::Ibgp,

@@ -3,9 +3,10 @@
 use std::net::IpAddr;
 
 use margay_net::{Cidr, Family};
+use smallvec::SmallVec;
 
 use super::attributes::AttributesExt;
-use super::prefixes::Source;
+use super::prefixes::{Path, Source};
 use super::store::AttributeId;
 use super::{PeerProfile, Routing, index};
 use crate::policy::RouteOrigin;
@@ -71,13 +72,16 @@ impl Routing {
         for family in Family::ALL {
             for id in self.tables[index(family)].ids_of(source) {
                 let entry = self.tables[index(family)].prefixes.entry(id);
-                let Some(path) = entry.paths.iter().find(|path| path.source == source).copied() else { continue };
                 let cidr = entry.cidr;
-                let checked = self.check_received(&profile, path.received);
-                let (attributes, rejected) = self.import(&profile, cidr, path.received, checked);
-                self.store.retain(path.received);
-                let path = super::Path { attributes, rejected, ..path };
-                self.tables[index(family)].put(id, path, &mut self.store);
+                let paths: SmallVec<[Path; 1]> =
+                    entry.paths.iter().filter(|path| path.source == source).copied().collect();
+                for path in paths {
+                    let checked = self.check_received(&profile, path.received);
+                    let (attributes, rejected) = self.import(&profile, cidr, path.received, checked);
+                    self.store.retain(path.received);
+                    let path = Path { attributes, rejected, ..path };
+                    self.tables[index(family)].put(id, path, &mut self.store);
+                }
             }
         }
     }

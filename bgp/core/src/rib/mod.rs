@@ -5,6 +5,7 @@
 //! A peer that can't take more is told later: its prefixes are noted in a bitmap and sent from the group's table when
 //! there is room ([`Routing::pump`]). A new peer begins with every prefix of the table noted.
 
+mod add_path;
 mod attributes;
 mod bitmap;
 mod decision;
@@ -12,10 +13,14 @@ mod export;
 mod groups;
 mod import;
 mod next_hops;
+mod paths;
+mod peers;
 mod prefixes;
 mod pump;
 mod settle;
 mod store;
+#[cfg(test)]
+mod tests;
 mod views;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -25,13 +30,14 @@ use std::sync::Arc;
 use margay_net::{Asn, Cidr, Family, FibChange, LocalRoute, LocalRouteSource};
 use slab::Slab;
 
-use groups::Group;
+use groups::{Group, Member};
 use next_hops::NextHopSets;
+use peers::Peers;
 use prefixes::{Path, PrefixId, Prefixes, Source};
 use pump::Outgoing;
 use store::AttributeStore;
 
-use crate::config::{Multipath, NextHopMode, PeerName};
+use crate::config::{AddPathSend, Multipath, NextHopMode, PeerName};
 use crate::io::ConnectionId;
 use crate::policy::{ExportPolicy, ImportPolicy};
 use crate::view::{Counters, PrefixCounts};
@@ -58,6 +64,10 @@ pub(crate) struct PeerProfile {
     pub(crate) next_hop: NextHopMode,
     pub(crate) import: Arc<ImportPolicy>,
     pub(crate) export: Arc<ExportPolicy>,
+    /// Families in which the peer sends several paths of a prefix (RFC 7911).
+    pub(crate) add_path_receive: BTreeSet<Family>,
+    /// Which paths it is sent, in the families in which it takes several.
+    pub(crate) add_path_send: BTreeMap<Family, AddPathSend>,
 }
 
 /// The sending side of an established session.
@@ -110,12 +120,14 @@ pub(crate) struct Routing {
     store: AttributeStore,
     next_hop_sets: NextHopSets,
     tables: [Table; 2],
-    peers: BTreeMap<usize, RoutePeer>,
+    peers: Peers,
     own_addresses: BTreeSet<IpAddr>,
     /// Route selection is deferred (RFC 4724 section 4.1): nobody is told anything.
     deferred: bool,
     fib_changes: Vec<FibChange>,
     sends: Vec<Outgoing>,
+    /// The messages in the making.
+    burst: Vec<u8>,
     counters: Counters,
 }
 
@@ -134,11 +146,12 @@ impl Routing {
             store: AttributeStore::default(),
             next_hop_sets: NextHopSets::default(),
             tables: [table(Family::V4), table(Family::V6)],
-            peers: BTreeMap::new(),
+            peers: Peers::default(),
             own_addresses: BTreeSet::new(),
             deferred,
             fib_changes: Vec::new(),
             sends: Vec::new(),
+            burst: Vec::new(),
             counters: Counters::default(),
         }
     }
@@ -212,31 +225,41 @@ impl Routing {
         self.peers.remove(&peer);
     }
 
-    /// Takes a path of a peer; it replaces the one that the peer gave before.
-    pub(crate) fn announce(&mut self, peer: usize, family: Family, prefixes: &[Cidr], attributes: Attributes) {
+    /// Takes paths of a peer; each replaces the one with the same identifier that the peer gave before. `path_ids` has
+    /// one for each prefix, or none at all.
+    pub(crate) fn announce(
+        &mut self,
+        peer: usize,
+        family: Family,
+        prefixes: &[Cidr],
+        path_ids: &[u32],
+        attributes: Attributes,
+    ) {
         let Some(known) = self.peers.get(&peer) else { return };
         let profile = known.profile.clone();
         let received = self.store.intern(attributes);
         // Most policies leave the attributes as they are, so that a message of many prefixes is looked at once.
         let checked = self.check_received(&profile, received);
-        for &prefix in prefixes {
+        for (at, &prefix) in prefixes.iter().enumerate() {
+            let path_id = path_ids.get(at).copied().unwrap_or_default();
             let (attributes, rejected) = self.import(&profile, prefix, received, checked);
             let table = &mut self.tables[index(family)];
             let id = table.prefixes.intern(prefix);
             self.store.retain(received);
-            let path = Path { source: Source::peer(peer), received, attributes, stale: false, rejected };
+            let path = Path { source: Source::peer(peer), path_id, received, attributes, stale: false, rejected };
             table.put(id, path, &mut self.store);
         }
         self.counters.prefixes_announced_received += prefixes.len() as u64;
         self.store.release(received);
     }
 
-    /// Takes back paths of a peer.
-    pub(crate) fn withdraw(&mut self, peer: usize, family: Family, prefixes: &[Cidr]) {
+    /// Takes back paths of a peer; `path_ids` as in [`Routing::announce`].
+    pub(crate) fn withdraw(&mut self, peer: usize, family: Family, prefixes: &[Cidr], path_ids: &[u32]) {
         let table = &mut self.tables[index(family)];
-        for &prefix in prefixes {
+        for (at, &prefix) in prefixes.iter().enumerate() {
             if let Some(id) = table.prefixes.find(prefix) {
-                table.take(id, Source::peer(peer), &mut self.store);
+                let path_id = path_ids.get(at).copied().unwrap_or_default();
+                table.take_if(id, Source::peer(peer), |path| path.path_id == path_id, &mut self.store);
             }
         }
         self.counters.prefixes_withdrawn_received += prefixes.len() as u64;
@@ -253,7 +276,8 @@ impl Routing {
             // The attributes are the same, but export policy may tell the sources apart.
             table.mark(id);
         }
-        let path = Path { source: Source::LOCAL, received: attributes, attributes, stale: false, rejected: None };
+        let path =
+            Path { source: Source::LOCAL, path_id: 0, received: attributes, attributes, stale: false, rejected: None };
         table.put(id, path, &mut self.store);
     }
 
@@ -262,7 +286,7 @@ impl Routing {
         let table = &mut self.tables[index(prefix.family())];
         table.local.remove(&prefix);
         if let Some(id) = table.prefixes.find(prefix) {
-            table.take(id, Source::LOCAL, &mut self.store);
+            table.take_if(id, Source::LOCAL, |_| true, &mut self.store);
         }
     }
 
@@ -290,11 +314,7 @@ impl Routing {
         let table = &mut self.tables[index(family)];
         let mut removed = 0;
         for id in table.ids_of(source) {
-            let stale = table.prefixes.entry(id).paths.iter().any(|path| path.source == source && path.stale);
-            if which == Which::All || stale {
-                table.take(id, source, &mut self.store);
-                removed += 1;
-            }
+            removed += table.take_if(id, source, |path| which == Which::All || path.stale, &mut self.store);
         }
         removed
     }
@@ -313,9 +333,9 @@ impl Routing {
             for (_, group) in &table.groups {
                 let mut given: BTreeMap<usize, usize> = BTreeMap::new();
                 let mut told = 0;
-                for (id, _) in group.told.iter() {
+                for (_, route) in group.routes(table) {
                     told += 1;
-                    if let Some(giver) = table.prefixes.entry(id).told_source.as_peer() {
+                    if let Some(giver) = route.source.as_peer() {
                         *given.entry(giver).or_default() += 1;
                     }
                 }
@@ -354,11 +374,13 @@ impl Routing {
         }
     }
 
-    /// The caller's queue of a peer is empty: what is noted for it goes on.
-    pub(crate) fn drained(&mut self, peer: usize) {
+    /// The caller's queue of a peer is empty: what is noted for it goes on. Returns whether anything is.
+    pub(crate) fn drained(&mut self, peer: usize) -> bool {
         if let Some(flow) = self.peers.get_mut(&peer).and_then(|peer| peer.flow.as_mut()) {
             flow.unsent = 0;
         }
+        let mut groups = self.tables.iter().flat_map(|table| &table.groups);
+        groups.any(|(_, group)| group.members.get(&peer).is_some_and(Member::is_behind))
     }
 }
 
@@ -373,8 +395,9 @@ impl Table {
 
     fn put(&mut self, id: PrefixId, path: Path, store: &mut AttributeStore) {
         let entry = self.prefixes.entry_mut(id);
-        match entry.paths.iter_mut().find(|known| known.source == path.source) {
-            Some(known) => {
+        match entry.find(path.source, path.path_id) {
+            Ok(at) => {
+                let known = &mut entry.paths[at];
                 store.release(known.received);
                 store.release(known.attributes);
                 let same =
@@ -384,18 +407,31 @@ impl Table {
                     return;
                 }
             }
-            None => entry.paths.push(path),
+            Err(at) => entry.paths.insert(at, path),
         }
         self.mark(id);
     }
 
-    fn take(&mut self, id: PrefixId, source: Source, store: &mut AttributeStore) {
+    /// Removes the paths of a source that `gone` picks, and returns how many they were.
+    fn take_if(
+        &mut self,
+        id: PrefixId,
+        source: Source,
+        gone: impl Fn(&Path) -> bool,
+        store: &mut AttributeStore,
+    ) -> usize {
+        let mut taken = 0;
         let entry = self.prefixes.entry_mut(id);
-        let Some(at) = entry.paths.iter().position(|path| path.source == source) else { return };
-        let path = entry.paths.remove(at);
-        store.release(path.received);
-        store.release(path.attributes);
-        self.mark(id);
+        while let Some(at) = entry.paths.iter().position(|path| path.source == source && gone(path)) {
+            let path = entry.paths.remove(at);
+            store.release(path.received);
+            store.release(path.attributes);
+            taken += 1;
+        }
+        if taken > 0 {
+            self.mark(id);
+        }
+        taken
     }
 
     fn ids_of(&self, source: Source) -> Vec<PrefixId> {

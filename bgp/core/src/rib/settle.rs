@@ -6,14 +6,16 @@ use margay_net::{BestRoute, FibChange, NextHop};
 use smallvec::SmallVec;
 
 use super::Routing;
+use super::add_path::name_paths;
 use super::attributes::AttributesExt;
 use super::decision::{Candidate, Decision, decide};
 use super::export::ExportCache;
-use super::groups::Group;
+use super::groups::{Group, ToldPath};
 use super::next_hops::NextHopSetId;
 use super::prefixes::{Entry, Path, PrefixId, Source};
-use super::pump::Batch;
+use super::pump::{Batch, Route};
 use super::store::AttributeId;
+use crate::config::AddPathSend;
 
 /// Most prefixes of a family that are decided at a time.
 const SLICE: usize = 8192;
@@ -57,7 +59,7 @@ impl Routing {
             }
             ways.clear(self);
         }
-        for peer in self.peers.keys().copied().collect::<Vec<_>>() {
+        for peer in self.peers.keys().collect::<Vec<_>>() {
             self.join(peer);
         }
     }
@@ -130,7 +132,7 @@ impl Routing {
         })
     }
 
-    fn candidate(&self, path: &Path) -> Candidate {
+    pub(super) fn candidate(&self, path: &Path) -> Candidate {
         let giver = path.source.as_peer().and_then(|peer| self.peers.get(&peer));
         self.store
             .for_decision(path.attributes)
@@ -201,18 +203,37 @@ impl Routing {
             let mut alone: BTreeMap<usize, Batch> = BTreeMap::new();
             // Attributes that a batch names stay in use by the table until it is sent, since a prefix changes once.
             for change in changes {
-                let before = group.told.get(change.id);
-                let after = self.export(at, change.id, &group.key, &mut cache);
-                sort_out(group, change, before, after, &mut batches, &mut alone);
-                group.told.set(change.id, after, &mut self.store);
+                let mut sort = |path_id, before, after| {
+                    let route = Route { prefix: change.id, path_id };
+                    sort_out(group, route, before, after, &mut batches, &mut alone);
+                };
+                if group.key.add_path == AddPathSend::None {
+                    let before = group.told.get(change.id);
+                    let after = self.export(at, change.id, &group.key, &mut cache);
+                    let with = |source| move |attributes| (attributes, source);
+                    sort(0, before.map(with(change.source_before)), after.map(with(change.source)));
+                    group.told.set(change.id, after, &mut self.store);
+                } else {
+                    let mut after = self.export_paths(at, change.id, &group.key, &mut cache);
+                    let before = group.told.paths(change.id);
+                    name_paths(&mut after, before);
+                    let told = |paths: &[ToldPath], name: u32| {
+                        let path = paths.iter().find(|path| path.path_id == name)?;
+                        Some((path.attributes, path.source))
+                    };
+                    let new = after.iter().map(|path| path.path_id).filter(|&name| told(before, name).is_none());
+                    for name in before.iter().map(|path| path.path_id).chain(new) {
+                        sort(name, told(before, name), told(&after, name));
+                    }
+                    group.told.set_paths(change.id, after, &mut self.store);
+                }
             }
             for ((giver_before, giver), batch) in batches {
                 let excluded = [giver_before.as_peer(), giver.as_peer()];
-                let targets = group.members.keys().copied().filter(|peer| !excluded.contains(&Some(*peer))).collect();
-                self.deliver(at, group, batch, targets);
+                self.deliver(at, group, batch, |peer| !excluded.contains(&Some(peer)));
             }
             for (peer, batch) in alone {
-                self.deliver(at, group, batch, vec![peer]);
+                self.deliver(at, group, batch, |other| other == peer);
             }
             cache.clear(&mut self.store);
         }
@@ -242,23 +263,27 @@ pub(super) struct Outcome {
     pub(super) decision: Option<Decision>,
 }
 
+/// What is told of a route, and whose path it is.
+type Telling = Option<(AttributeId, Source)>;
+
 /// Puts a change into the batch for all members that neither gave the path before nor give it at present, and into
 /// batches for the one or two that do.
 fn sort_out(
     group: &Group,
-    change: &Change,
-    before: Option<AttributeId>,
-    after: Option<AttributeId>,
+    route: Route,
+    before: Telling,
+    after: Telling,
     batches: &mut BTreeMap<(Source, Source), Batch>,
     alone: &mut BTreeMap<usize, Batch>,
 ) {
-    let giver = |source: Source, told: Option<AttributeId>| match source.as_peer() {
-        Some(peer) if told.is_some() && group.members.contains_key(&peer) => source,
+    let giver = |told: Telling| match told {
+        Some((_, source)) if source.as_peer().is_some_and(|peer| group.members.contains_key(&peer)) => source,
         _ => Source::NONE,
     };
-    let (giver_before, giver_after) = (giver(change.source_before, before), giver(change.source, after));
+    let (giver_before, giver_after) = (giver(before), giver(after));
+    let [before, after] = [before, after].map(|told| told.map(|(attributes, _)| attributes));
     if before != after {
-        batches.entry((giver_before, giver_after)).or_default().add(change.id, after);
+        batches.entry((giver_before, giver_after)).or_default().add(route, after);
     }
     if giver_before == giver_after {
         return;
@@ -266,11 +291,11 @@ fn sort_out(
     if let Some(peer) = giver_before.as_peer()
         && after.is_some()
     {
-        alone.entry(peer).or_default().add(change.id, after);
+        alone.entry(peer).or_default().add(route, after);
     }
     if let Some(peer) = giver_after.as_peer()
         && before.is_some()
     {
-        alone.entry(peer).or_default().add(change.id, None);
+        alone.entry(peer).or_default().add(route, None);
     }
 }

@@ -130,6 +130,7 @@ impl Negotiated {
     /// Returns how messages of the session are read.
     pub(crate) fn context(&self, ibgp: bool) -> DecodeContext {
         DecodeContext {
+            add_path: Default::default(),
             four_octet_asn: self.four_octet,
             peer_kind: if ibgp { PeerKind::Internal } else { PeerKind::External },
             families: self.families.iter().copied().collect(),

@@ -10,7 +10,8 @@ use crate::io::{ConnectionId, EventKind};
 use crate::session::Slot;
 use crate::view::FsmState;
 use crate::wire::{
-    Cease, DecodeContext, MAX_MESSAGE, Message, Notification, Open, RefreshSubtype, RouteRefresh, Update, decode, frame,
+    Announcement, Cease, DecodeContext, MAX_MESSAGE, Message, Notification, Open, RefreshSubtype, RouteRefresh, Update,
+    decode, frame,
 };
 
 impl Speaker {
@@ -123,10 +124,10 @@ impl Speaker {
         }
         if let Some(routing) = &mut self.routing {
             for withdrawal in &update.withdrawn {
-                routing.withdraw(peer, withdrawal.family, &withdrawal.prefixes);
+                routing.withdraw(peer, withdrawal.family, &withdrawal.prefixes, &withdrawal.path_ids);
             }
-            for announcement in update.announced {
-                routing.announce(peer, announcement.family, &announcement.prefixes, announcement.attributes);
+            for Announcement { family, prefixes, path_ids, attributes } in update.announced {
+                routing.announce(peer, family, &prefixes, &path_ids, attributes);
             }
         }
         if let Some(family) = update.end_of_rib {

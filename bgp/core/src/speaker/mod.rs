@@ -117,7 +117,11 @@ impl Speaker {
                 self.transport_failed(connection, reason, now);
             }
             Input::Received { connection, bytes } => self.received_bytes(connection, bytes, now),
-            Input::SendQueueDrained { connection } => self.drained(connection),
+            Input::SendQueueDrained { connection } => {
+                if !self.drained(connection) {
+                    return;
+                }
+            }
             Input::Reset { peer, reason } => self.reset(&peer, reason, now),
             Input::Refresh { .. } | Input::Bfd { .. } | Input::Ownership(_) | Input::NextHop { .. } => {}
             Input::Stop(kind) => self.stop(kind, now),
@@ -186,13 +190,15 @@ impl Speaker {
         }
     }
 
-    fn drained(&mut self, connection: ConnectionId) {
+    /// Returns whether that lets more be sent.
+    fn drained(&mut self, connection: ConnectionId) -> bool {
         if let Some(&peer) = self.connections.get(&connection)
             && self.peers[peer].primary.id == Some(connection)
             && let Some(routing) = &mut self.routing
         {
-            routing.drained(peer);
+            return routing.drained(peer);
         }
+        false
     }
 
     fn reset(&mut self, peer: &PeerName, reason: Option<String>, now: Now) {

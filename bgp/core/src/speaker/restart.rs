@@ -1,6 +1,6 @@
 //! Graceful restart (RFC 4724): paths of a restarting peer, and our own deferred start.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use margay_net::{Family, Instant, Now};
 
@@ -184,6 +184,8 @@ impl Speaker {
             next_hop: known.config.next_hop,
             import: known.config.import.clone().into(),
             export: known.config.export.clone().into(),
+            add_path_receive: BTreeSet::new(),
+            add_path_send: BTreeMap::new(),
         })
     }
 }

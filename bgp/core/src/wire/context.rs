@@ -21,6 +21,8 @@ pub struct DecodeContext {
     pub families: FamilySet,
     /// IPv4 routes may have an IPv6 next hop (RFC 8950).
     pub extended_next_hop: bool,
+    /// Families whose prefixes have a path identifier before them (RFC 7911): the peer sends several paths.
+    pub add_path: FamilySet,
 }
 
 impl Default for DecodeContext {
@@ -30,6 +32,7 @@ impl Default for DecodeContext {
             peer_kind: PeerKind::External,
             families: FamilySet::EMPTY,
             extended_next_hop: false,
+            add_path: FamilySet::EMPTY,
         }
     }
 }

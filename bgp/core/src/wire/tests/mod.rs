@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod add_path;
 mod as4;
 mod golden;
 mod header;
@@ -53,6 +54,7 @@ fn context(peer_kind: PeerKind) -> DecodeContext {
         peer_kind,
         families: Family::ALL.into_iter().collect(),
         extended_next_hop: false,
+        add_path: Default::default(),
     }
 }
 
