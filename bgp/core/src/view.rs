@@ -179,6 +179,8 @@ pub enum RejectReason {
     NextHopIsSelf,
     /// NEXT_HOP can't be one: unspecified, loopback, multicast.
     NextHopInvalid,
+    /// NEXT_HOP is on no link and the kernel has no route to it, by routes other than BGP's; the path waits for one.
+    NextHopUnreachable,
     Policy,
 }
 
@@ -190,6 +192,7 @@ impl fmt::Display for RejectReason {
             RejectReason::ClusterLoop => "own cluster in CLUSTER_LIST",
             RejectReason::NextHopIsSelf => "next hop is an address of this node",
             RejectReason::NextHopInvalid => "next hop is not usable",
+            RejectReason::NextHopUnreachable => "next hop is not reachable",
             RejectReason::Policy => "import policy",
         })
     }

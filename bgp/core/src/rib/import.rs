@@ -78,6 +78,7 @@ impl Routing {
                 for path in paths {
                     let checked = self.check_received(&profile, path.received);
                     let (attributes, rejected) = self.import(&profile, cidr, path.received, checked);
+                    let rejected = rejected.or_else(|| self.unreachable(&profile, attributes));
                     self.store.retain(path.received);
                     let path = Path { attributes, rejected, ..path };
                     self.tables[index(family)].put(id, path, &mut self.store);

@@ -17,6 +17,7 @@ mod paths;
 mod peers;
 mod prefixes;
 mod pump;
+mod reach;
 mod settle;
 mod store;
 #[cfg(test)]
@@ -35,6 +36,7 @@ use next_hops::NextHopSets;
 use peers::Peers;
 use prefixes::{Path, PrefixId, Prefixes, Source};
 use pump::Outgoing;
+use reach::Reach;
 use store::AttributeStore;
 
 use crate::config::{AddPathSend, Multipath, NextHopMode, PeerName};
@@ -68,6 +70,8 @@ pub(crate) struct PeerProfile {
     pub(crate) add_path_receive: BTreeSet<Family>,
     /// Which paths it is sent, in the families in which it takes several.
     pub(crate) add_path_send: BTreeMap<Family, AddPathSend>,
+    /// An external peer one hop away: its next hops are on the link that it is on (RFC 4271 section 5.1.3).
+    pub(crate) next_hops_on_link: bool,
 }
 
 /// The sending side of an established session.
@@ -122,6 +126,7 @@ pub(crate) struct Routing {
     tables: [Table; 2],
     peers: Peers,
     own_addresses: BTreeSet<IpAddr>,
+    reach: Reach,
     /// Route selection is deferred (RFC 4724 section 4.1): nobody is told anything.
     deferred: bool,
     fib_changes: Vec<FibChange>,
@@ -148,6 +153,7 @@ impl Routing {
             tables: [table(Family::V4), table(Family::V6)],
             peers: Peers::default(),
             own_addresses: BTreeSet::new(),
+            reach: Reach::default(),
             deferred,
             fib_changes: Vec::new(),
             sends: Vec::new(),
@@ -240,9 +246,11 @@ impl Routing {
         let received = self.store.intern(attributes);
         // Most policies leave the attributes as they are, so that a message of many prefixes is looked at once.
         let checked = self.check_received(&profile, received);
+        let unreachable = self.unreachable(&profile, received);
         for (at, &prefix) in prefixes.iter().enumerate() {
             let path_id = path_ids.get(at).copied().unwrap_or_default();
             let (attributes, rejected) = self.import(&profile, prefix, received, checked);
+            let rejected = rejected.or(unreachable);
             let table = &mut self.tables[index(family)];
             let id = table.prefixes.intern(prefix);
             self.store.retain(received);

@@ -36,6 +36,7 @@ impl Routing {
     /// Does a bounded part of [`Routing::settle`] and returns whether there is more, so that what a peer with many
     /// routes leaves behind when it goes is told bit by bit.
     pub(crate) fn settle_slice(&mut self) -> bool {
+        self.settle_next_hops();
         for at in 0..self.tables.len() {
             self.settle_table(at);
         }
@@ -179,20 +180,15 @@ impl Routing {
         {
             return Some(self.next_hop_sets.retain(set));
         }
-        let next_hop = self.next_hop(path)?;
-        let set = self.next_hop_sets.intern(std::slice::from_ref(&next_hop));
+        let next_hops = self.next_hop(path);
+        if next_hops.is_empty() {
+            return None;
+        }
+        let set = self.next_hop_sets.intern(&next_hops);
         if let Some((_, before)) = ways.0.replace((key, self.next_hop_sets.retain(set))) {
             self.next_hop_sets.release(before);
         }
         Some(set)
-    }
-
-    /// Returns where packets of a learned path go; nothing for the node's own.
-    pub(super) fn next_hop(&self, path: &Path) -> Option<NextHop> {
-        let peer = self.peers.get(&path.source.as_peer()?)?;
-        let addr = self.store.forwarding_address(path.attributes)?;
-        let interface = if super::attributes::is_link_local(addr) { peer.profile.interface.clone() } else { None };
-        Some(NextHop { addr, interface })
     }
 
     fn tell_groups(&mut self, at: usize, changes: &[Change]) {

@@ -78,6 +78,7 @@ impl Bench {
             export: ExportPolicy::accept_all().into(),
             add_path_receive: BTreeSet::from([Family::V4]),
             add_path_send: BTreeMap::from([(Family::V4, send)]),
+            next_hops_on_link: true,
         };
         if send != AddPathSend::None {
             self.several.insert(peer);

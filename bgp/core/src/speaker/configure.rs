@@ -32,6 +32,7 @@ impl Speaker {
             None => {
                 let mut routing = Routing::new(routing_config, self.options.restarting);
                 routing.set_own_addresses(own_addresses(&self.links));
+                routing.set_links(self.links.values());
                 self.routing = Some(routing);
                 let early = std::mem::take(&mut self.early_local);
                 let seen = self.local_seen;

@@ -21,6 +21,7 @@ impl Speaker {
         self.links.insert(name.clone(), link);
         if let Some(routing) = &mut self.routing {
             routing.set_own_addresses(own_addresses(&self.links));
+            routing.set_links(self.links.values());
         }
         for peer in self.indexes() {
             if !running && self.is_behind_link(peer, &name) {

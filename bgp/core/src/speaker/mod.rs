@@ -110,6 +110,11 @@ impl Speaker {
             Input::Configure(config) => self.configure(config, now),
             Input::Felix(FromFelix::Local(changes)) => self.local(changes),
             Input::Felix(FromFelix::Link(link)) => self.link(link, now),
+            Input::Felix(FromFelix::NextHop { address, resolved }) | Input::NextHop { address, resolved } => {
+                if let Some(routing) = &mut self.routing {
+                    routing.set_way(address, resolved);
+                }
+            }
             Input::Felix(FromFelix::Applied { serial }) => self.applied_serial = self.applied_serial.max(serial),
             Input::Accepted { connection, local, remote } => self.accepted(connection, local, remote, now),
             Input::Connected { connection, local, remote } => self.connected(connection, local, remote, now),
@@ -123,7 +128,7 @@ impl Speaker {
                 }
             }
             Input::Reset { peer, reason } => self.reset(&peer, reason, now),
-            Input::Refresh { .. } | Input::Bfd { .. } | Input::Ownership(_) | Input::NextHop { .. } => {}
+            Input::Refresh { .. } | Input::Bfd { .. } | Input::Ownership(_) => {}
             Input::Stop(kind) => self.stop(kind, now),
         }
         self.flush_work(now);
@@ -240,6 +245,9 @@ impl Speaker {
         let Some(routing) = &mut self.routing else { return };
         self.unsettled = routing.settle_slice();
         routing.pump();
+        if let Some(next_hops) = routing.take_tracked() {
+            self.outputs.push_back(Output::TrackNextHops(next_hops));
+        }
         let changes = routing.take_fib_changes();
         if complete || !changes.is_empty() {
             self.fib_serial += 1;

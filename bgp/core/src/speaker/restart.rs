@@ -186,6 +186,9 @@ impl Speaker {
             export: known.config.export.clone().into(),
             add_path_receive: BTreeSet::new(),
             add_path_send: BTreeMap::new(),
+            next_hops_on_link: !known.config.is_ibgp(config.asn)
+                && !known.config.multihop
+                && known.config.ttl_security.is_none_or(|hops| hops <= 1),
         })
     }
 }

@@ -3,6 +3,7 @@
 
 mod groups;
 mod network;
+mod next_hops;
 mod restart;
 mod routes;
 mod sessions;

@@ -26,6 +26,8 @@ pub(crate) struct Node {
     pub(crate) complete: bool,
     pub(crate) events: Vec<(Option<String>, EventKind)>,
     pub(crate) sent_bytes: usize,
+    /// The sets of next hops to track, as they were given out.
+    pub(crate) tracked: Vec<BTreeSet<IpAddr>>,
     alive: bool,
     next_inbound: u64,
     /// Bytes handed out and not yet with the other side, by connection.
@@ -99,6 +101,7 @@ impl Network {
             complete: false,
             events: Vec::new(),
             sent_bytes: 0,
+            tracked: Vec::new(),
             alive: true,
             next_inbound: 1,
             in_flight: BTreeMap::new(),
@@ -345,7 +348,8 @@ impl Network {
                         known.complete = true;
                     }
                 }
-                Output::Listen { .. } | Output::Bfd(_) | Output::TrackNextHops(_) => {}
+                Output::Listen { .. } | Output::Bfd(_) => {}
+                Output::TrackNextHops(next_hops) => self.nodes[node].tracked.push(next_hops),
                 Output::Event(event) => {
                     self.nodes[node].events.push((event.peer.map(|peer| peer.to_string()), event.kind));
                 }
