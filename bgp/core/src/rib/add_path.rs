@@ -30,7 +30,7 @@ impl Routing {
 
     /// Returns the usable paths of a prefix that `which` asks for, the best one first.
     fn chosen(&self, entry: &Entry, which: AddPathSend) -> SmallVec<[Path; 4]> {
-        let Some(outcome) = self.decide_entry(entry) else { return SmallVec::new() };
+        let Some(outcome) = self.choose(entry) else { return SmallVec::new() };
         let path = |at: u16| entry.paths[usize::from(at)];
         let others = outcome.usable.iter().copied().filter(|&at| at != outcome.best);
         let most = match which {

@@ -393,7 +393,14 @@ impl Routing {
 }
 
 impl Table {
+    /// Has a prefix decided and told anew, whatever came of it.
     fn mark(&mut self, id: PrefixId) {
+        self.prefixes.entry_mut(id).touched = true;
+        self.mark_paths(id);
+    }
+
+    /// Has a prefix decided anew of which paths came or went, and told if another one is the best.
+    fn mark_paths(&mut self, id: PrefixId) {
         let entry = self.prefixes.entry_mut(id);
         if !entry.dirty {
             entry.dirty = true;
@@ -414,10 +421,11 @@ impl Table {
                 if same {
                     return;
                 }
+                entry.touched |= entry.best().is_some_and(|best| usize::from(best) == at);
             }
-            Err(at) => entry.paths.insert(at, path),
+            Err(at) => entry.insert(at, path),
         }
-        self.mark(id);
+        self.mark_paths(id);
     }
 
     /// Removes the paths of a source that `gone` picks, and returns how many they were.
@@ -431,13 +439,13 @@ impl Table {
         let mut taken = 0;
         let entry = self.prefixes.entry_mut(id);
         while let Some(at) = entry.paths.iter().position(|path| path.source == source && gone(path)) {
-            let path = entry.paths.remove(at);
+            let path = entry.remove(at);
             store.release(path.received);
             store.release(path.attributes);
             taken += 1;
         }
         if taken > 0 {
-            self.mark(id);
+            self.mark_paths(id);
         }
         taken
     }

@@ -61,9 +61,35 @@ pub(crate) struct Entry {
     pub(crate) told_fib: Option<NextHopSetId>,
     pub(crate) told_stale: bool,
     pub(crate) dirty: bool,
+    /// The best path, or what is told of it, may be another one than was told; where not, other paths came or went.
+    pub(crate) touched: bool,
 }
 
 impl Entry {
+    /// Returns the index of the best path, which stays that of the same path while others come and go.
+    pub(crate) fn best(&self) -> Option<u16> {
+        (self.best != NO_BEST).then_some(self.best)
+    }
+
+    /// Puts a path in its place.
+    pub(crate) fn insert(&mut self, at: usize, path: Path) {
+        self.paths.insert(at, path);
+        if self.best != NO_BEST && usize::from(self.best) >= at {
+            self.best += 1;
+        }
+    }
+
+    /// Takes a path out.
+    pub(crate) fn remove(&mut self, at: usize) -> Path {
+        if usize::from(self.best) == at {
+            self.best = NO_BEST;
+            self.touched = true;
+        } else if self.best != NO_BEST && usize::from(self.best) > at {
+            self.best -= 1;
+        }
+        self.paths.remove(at)
+    }
+
     /// Finds a path, or the place where it belongs.
     pub(crate) fn find(&self, source: Source, path_id: u32) -> Result<usize, usize> {
         let mut place = self.paths.len();
@@ -113,6 +139,7 @@ impl Prefixes {
                     told_fib: None,
                     told_stale: false,
                     dirty: false,
+                    touched: false,
                 }) as PrefixId;
                 *place.insert(id).get()
             }

@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 use super::Routing;
 use super::add_path::name_paths;
 use super::attributes::AttributesExt;
-use super::decision::{Candidate, Decision, decide};
+use super::decision::{Candidate, DEFAULT_LOCAL_PREF, Decision, decide};
 use super::export::ExportCache;
 use super::groups::{Group, ToldPath};
 use super::next_hops::NextHopSetId;
@@ -53,7 +53,7 @@ impl Routing {
         for at in 0..self.tables.len() {
             let mut ways = Ways::default();
             for id in self.tables[at].prefixes.ids() {
-                let usable = self.decide_entry(self.tables[at].prefixes.entry(id));
+                let usable = self.choose(self.tables[at].prefixes.entry(id));
                 self.tell_fib(at, id, usable.as_ref(), &mut ways);
                 let entry = self.tables[at].prefixes.entry_mut(id);
                 entry.told_source = entry.best_path().map_or(Source::NONE, |path| path.source);
@@ -76,18 +76,23 @@ impl Routing {
         }
         let mut changes = Vec::with_capacity(dirty.len());
         let mut ways = Ways::default();
+        let best_alone = self.tables[at].groups.iter().all(|(_, group)| group.key.add_path == AddPathSend::None);
         for &id in &dirty {
-            let decision = self.decide_entry(self.tables[at].prefixes.entry(id));
+            let decision = self.choose(self.tables[at].prefixes.entry(id));
             if !self.deferred {
                 self.tell_fib(at, id, decision.as_ref(), &mut ways);
             }
             let entry = self.tables[at].prefixes.entry_mut(id);
             entry.dirty = false;
+            let best_before = entry.best();
             entry.set_best(decision.map(|outcome| outcome.best));
+            let same = entry.best() == best_before && !std::mem::take(&mut entry.touched);
             let source = entry.best_path().map_or(Source::NONE, |path| path.source);
             if !self.deferred {
                 let source_before = std::mem::replace(&mut entry.told_source, source);
-                changes.push(Change { id, source_before, source });
+                if !same || !best_alone {
+                    changes.push(Change { id, source_before, source });
+                }
             }
             if entry.paths.is_empty() {
                 self.tables[at].limbo.push(id);
@@ -112,6 +117,44 @@ impl Routing {
         for id in std::mem::take(&mut table.limbo) {
             table.prefixes.release(id);
         }
+    }
+
+    /// Chooses among the usable paths of a prefix as [`Routing::decide_entry`] does, without saying why each other one
+    /// lost: most lose in the first steps, which are at hand.
+    pub(super) fn choose(&self, entry: &Entry) -> Option<Outcome> {
+        let usable: SmallVec<[u16; 4]> =
+            (0..entry.paths.len()).filter(|&at| entry.paths[at].rejected.is_none()).map(|at| at as u16).collect();
+        let mut left: SmallVec<[u16; 4]> = SmallVec::new();
+        let mut least = None;
+        for &at in &usable {
+            let standing = self.standing(&entry.paths[usize::from(at)]);
+            if least.is_none_or(|least| standing < least) {
+                least = Some(standing);
+                left.clear();
+            }
+            if least == Some(standing) {
+                left.push(at);
+            }
+        }
+        if let [only] = left[..] {
+            return Some(Outcome { best: only, multipath: SmallVec::from_slice(&[only]), usable, decision: None });
+        }
+        let candidates: SmallVec<[Candidate; 4]> =
+            left.iter().map(|&at| self.candidate(&entry.paths[usize::from(at)])).collect();
+        let decision = decide(&candidates, &self.config.multipath)?;
+        let multipath = decision.multipath.iter().map(|&at| left[at]).collect();
+        Some(Outcome { best: left[decision.best], multipath, usable, decision: None })
+    }
+
+    /// Returns what the first steps of the decision process compare, the least the best: whether the path is the node's
+    /// own, LOCAL_PREF, the length of AS_PATH, ORIGIN.
+    fn standing(&self, path: &Path) -> (bool, u32, u16, u8) {
+        if path.source == Source::LOCAL {
+            return (false, 0, 0, 0);
+        }
+        let merit = self.store.merit(path.attributes);
+        let local_pref = merit.local_pref().unwrap_or(DEFAULT_LOCAL_PREF);
+        (true, u32::MAX - local_pref, merit.as_path_length(), merit.origin())
     }
 
     /// Runs the decision process over the usable paths of a prefix.

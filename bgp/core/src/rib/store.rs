@@ -32,6 +32,41 @@ struct Stored {
     packed: Box<[u8]>,
     hash: u32,
     uses: u32,
+    merit: Merit,
+}
+
+/// What the decision process compares first, at hand without unpacking.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Merit {
+    local_pref: u32,
+    /// The longest path that fits into a message is far below the limit.
+    as_path_length: u16,
+    origin: u8,
+    has_local_pref: bool,
+}
+
+impl Merit {
+    fn of(attributes: &Attributes) -> Merit {
+        Merit {
+            local_pref: attributes.local_pref.unwrap_or_default(),
+            as_path_length: u16::try_from(attributes.as_path.length()).unwrap_or(u16::MAX),
+            origin: attributes.origin as u8,
+            has_local_pref: attributes.local_pref.is_some(),
+        }
+    }
+
+    pub(crate) fn local_pref(self) -> Option<u32> {
+        self.has_local_pref.then_some(self.local_pref)
+    }
+
+    /// As the decision process counts it.
+    pub(crate) fn as_path_length(self) -> u16 {
+        self.as_path_length
+    }
+
+    pub(crate) fn origin(self) -> u8 {
+        self.origin
+    }
 }
 
 /// The distinct attribute sets, counted by use.
@@ -76,7 +111,12 @@ impl AttributeStore {
                 if let Some(next_hop) = forwarding_address(&packed) {
                     *self.next_hops.entry(next_hop).or_default() += 1;
                 }
-                let slot = self.sets.insert(Stored { packed: packed[..].into(), hash, uses: 1 });
+                let slot = self.sets.insert(Stored {
+                    packed: packed[..].into(),
+                    hash,
+                    uses: 1,
+                    merit: Merit::of(&attributes),
+                });
                 let sets = &self.sets;
                 self.ids.insert_unique(spread(hash), slot as u32, |&slot| spread(sets[slot as usize].hash));
                 AttributeId::at(slot)
@@ -130,6 +170,10 @@ impl AttributeStore {
         let attributes = Arc::new(packed::unpack(&self.sets[id.slot()].packed));
         *place = Some((id, attributes.clone()));
         attributes
+    }
+
+    pub(crate) fn merit(&self, id: AttributeId) -> Merit {
+        self.sets[id.slot()].merit
     }
 
     /// Returns the attributes without communities and unknown ones, at less cost.

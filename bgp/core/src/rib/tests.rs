@@ -296,6 +296,11 @@ fn whatever_comes_and_whoever_lags_all_hold_the_same_paths_in_the_end() {
                 _ => {}
             }
             bench.settle();
+            for (_, entry) in bench.routing.tables[0].prefixes.iter() {
+                let (short, long) = (bench.routing.choose(entry), bench.routing.decide_entry(entry));
+                let told = |outcome: super::settle::Outcome| (outcome.best, outcome.multipath, outcome.usable);
+                assert_eq!(short.map(told), long.map(told), "seed {seed}");
+            }
         }
         (0..5).for_each(|peer| {
             bench.routing.drained(peer);
