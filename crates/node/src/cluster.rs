@@ -5,10 +5,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use margay_api::kinds::{
-    BgpConfiguration, BgpConfigurationSpec, BgpPeer, BgpPeerSpec, IpPool, IpPoolSpec, NetworkPolicySpec, Node,
-    NodeSpec, ProfileSpec, WorkloadEndpoint, WorkloadEndpointSpec,
+    BgpConfiguration, BgpConfigurationSpec, BgpFilter, BgpFilterSpec, BgpPeer, BgpPeerSpec, IpPool, IpPoolSpec,
+    NetworkPolicySpec, Node, NodeSpec, Password, ProfileSpec, WorkloadEndpoint, WorkloadEndpointSpec,
 };
-use margay_api::{Object, RESOURCE_PREFIX, Spec, Stored};
+use margay_api::kubernetes::{EndpointSlice, EndpointSliceSpec, Service, ServiceSpec};
+use margay_api::{Object, Spec, Stored, resource_prefix};
 use margay_datastore::{KeyValue, Revision};
 use margay_felix_core::policy::PolicyCore;
 use margay_ipam_core::{AffinityState, BlockAffinity, keys};
@@ -20,7 +21,10 @@ pub(crate) enum Watched {
     Nodes,
     Pools,
     Peers,
+    Filters,
     Configurations,
+    Services,
+    Slices,
     Policies,
     Profiles,
     Endpoints,
@@ -29,11 +33,14 @@ pub(crate) enum Watched {
 }
 
 impl Watched {
-    pub(crate) const ALL: [Watched; 9] = [
+    pub(crate) const ALL: [Watched; 12] = [
         Watched::Nodes,
         Watched::Pools,
         Watched::Peers,
+        Watched::Filters,
         Watched::Configurations,
+        Watched::Services,
+        Watched::Slices,
         Watched::Policies,
         Watched::Profiles,
         Watched::Endpoints,
@@ -42,15 +49,17 @@ impl Watched {
     ];
 
     pub(crate) fn prefix(self, node: &str) -> String {
-        let resources = |plural: &str| format!("{RESOURCE_PREFIX}{plural}/");
         match self {
-            Watched::Nodes => resources(NodeSpec::PLURAL),
-            Watched::Pools => resources(IpPoolSpec::PLURAL),
-            Watched::Peers => resources(BgpPeerSpec::PLURAL),
-            Watched::Configurations => resources(BgpConfigurationSpec::PLURAL),
-            Watched::Policies => resources(NetworkPolicySpec::PLURAL),
-            Watched::Profiles => resources(ProfileSpec::PLURAL),
-            Watched::Endpoints => resources(WorkloadEndpointSpec::PLURAL),
+            Watched::Nodes => resource_prefix::<NodeSpec>(),
+            Watched::Pools => resource_prefix::<IpPoolSpec>(),
+            Watched::Peers => resource_prefix::<BgpPeerSpec>(),
+            Watched::Filters => resource_prefix::<BgpFilterSpec>(),
+            Watched::Configurations => resource_prefix::<BgpConfigurationSpec>(),
+            Watched::Services => resource_prefix::<ServiceSpec>(),
+            Watched::Slices => resource_prefix::<EndpointSliceSpec>(),
+            Watched::Policies => resource_prefix::<NetworkPolicySpec>(),
+            Watched::Profiles => resource_prefix::<ProfileSpec>(),
+            Watched::Endpoints => resource_prefix::<WorkloadEndpointSpec>(),
             Watched::Affinities(family) => keys::affinities(node, family),
         }
     }
@@ -84,7 +93,11 @@ pub(crate) struct Cluster {
     pub(crate) nodes: BTreeMap<String, Node>,
     pub(crate) pools: BTreeMap<String, IpPool>,
     pub(crate) peers: BTreeMap<String, BgpPeer>,
+    pub(crate) filters: BTreeMap<String, BgpFilter>,
     pub(crate) configurations: BTreeMap<String, BgpConfiguration>,
+    /// By key, as all that has a namespace.
+    pub(crate) services: BTreeMap<String, Service>,
+    pub(crate) slices: BTreeMap<String, EndpointSlice>,
     pub(crate) policies: BTreeSet<String>,
     pub(crate) profiles: Arc<BTreeSet<String>>,
     /// The revision of this node's resource as last seen; None where there is none.
@@ -109,7 +122,10 @@ impl Cluster {
             nodes: BTreeMap::new(),
             pools: BTreeMap::new(),
             peers: BTreeMap::new(),
+            filters: BTreeMap::new(),
             configurations: BTreeMap::new(),
+            services: BTreeMap::new(),
+            slices: BTreeMap::new(),
             policies: BTreeSet::new(),
             profiles: Arc::default(),
             node_revision: None,
@@ -133,13 +149,20 @@ impl Cluster {
         Family::ALL.iter().filter_map(|family| node.and_then(|node| node.spec.bgp_address(*family))).collect()
     }
 
-    /// Tells whether a resource that is watched names a password.
-    pub(crate) fn names_secrets(&self) -> bool {
-        self.peers.values().any(|peer| peer.spec.password.is_some())
+    /// The names and keys of the secrets that resources name.
+    pub(crate) fn secrets(&self) -> BTreeSet<(String, String)> {
+        let peers = self.peers.values().filter_map(|peer| peer.spec.password.as_ref());
+        let mesh = self.configurations.values().filter_map(|object| object.spec.node_mesh_password.as_ref());
+        let named = |password: &Password| {
+            let reference = password.secret_key_ref.as_ref()?;
+            Some((reference.name.clone(), reference.key.clone()))
+        };
+        peers.chain(mesh).filter_map(named).collect()
     }
 
-    pub(crate) fn bgp_configuration(&self) -> BgpConfigurationSpec {
-        self.configurations.get("default").map(|object| object.spec.clone()).unwrap_or_default()
+    /// Whether which local endpoints there are decides over sessions.
+    fn peers_with_workloads(&self) -> bool {
+        self.peers.values().any(|peer| !peer.spec.local_workload_selector.is_empty())
     }
 
     /// Takes over a stored value.
@@ -161,9 +184,21 @@ impl Cluster {
                 cluster.dirty.bgp = true;
                 &mut cluster.peers
             }),
+            Watched::Filters => self.put_named(stored, |cluster| {
+                cluster.dirty.bgp = true;
+                &mut cluster.filters
+            }),
             Watched::Configurations => self.put_named(stored, |cluster| {
                 cluster.dirty.bgp = true;
                 &mut cluster.configurations
+            }),
+            Watched::Services => self.read::<ServiceSpec>(stored).map(|service| {
+                let before = self.services.insert(stored.key.clone(), service);
+                self.dirty.bgp |= before.as_ref() != self.services.get(&stored.key);
+            }),
+            Watched::Slices => self.read::<EndpointSliceSpec>(stored).map(|slice| {
+                let before = self.slices.insert(stored.key.clone(), slice);
+                self.dirty.bgp |= before.as_ref() != self.slices.get(&stored.key);
             }),
             Watched::Policies => self.read::<NetworkPolicySpec>(stored).map(|policy| {
                 self.dirty.policies = true;
@@ -221,10 +256,16 @@ impl Cluster {
                 self.peers.remove(name);
                 self.dirty.bgp = true;
             }
+            Watched::Filters => {
+                self.filters.remove(name);
+                self.dirty.bgp = true;
+            }
             Watched::Configurations => {
                 self.configurations.remove(name);
                 self.dirty.bgp = true;
             }
+            Watched::Services => self.dirty.bgp |= self.services.remove(key).is_some(),
+            Watched::Slices => self.dirty.bgp |= self.slices.remove(key).is_some(),
             Watched::Policies => {
                 let namespace = key.rsplit('/').nth(1).unwrap_or_default();
                 self.dirty.policies = true;
@@ -290,6 +331,8 @@ impl Cluster {
         self.policy.update_endpoint(key, Some(&endpoint));
         let addresses = endpoint.spec.ip_networks.iter().map(|network| network.addr()).collect();
         self.endpoints.insert(key.to_owned(), addresses);
+        self.dirty.bgp |= self.peers_with_workloads()
+            && (endpoint.spec.node == self.node_name || self.local_endpoints.contains_key(key));
         if endpoint.spec.node == self.node_name {
             let dirty = self.local_endpoints.get(key).is_none_or(|(_, known)| known.spec != endpoint.spec);
             self.local_endpoints.insert(key.to_owned(), (revision, endpoint));
@@ -305,6 +348,7 @@ impl Cluster {
         self.policy.update_endpoint(key, None);
         self.endpoints.remove(key);
         if self.local_endpoints.remove(key).is_some() {
+            self.dirty.bgp |= self.peers_with_workloads();
             self.dirty.endpoints.insert(key.to_owned());
         }
     }
