@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use margay_api::Labels;
 use margay_api::kinds::{IpPool, SecretKeyRef, WorkloadEndpoint};
-use margay_bgp_core::{Drain, SpeakerConfig};
+use margay_bgp_core::{Drain, Ownership, SpeakerConfig};
 use margay_bgp_speaker::SpeakerHandle;
 use margay_datastore::{KeyValue, PrefixEvent, Revision};
 use margay_felix_agent::{FelixHandle, ToFelix};
@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::bgp_config::{self, BgpPlan, BgpResources};
 use crate::changes::Told;
 use crate::cluster::{Cluster, Watched};
+use crate::ownership;
 use crate::secret;
 use crate::shared::{Shared, Waiting};
 
@@ -71,6 +72,7 @@ pub(crate) struct Actor {
     /// The last plan that the speaker took.
     plan: Option<BgpPlan>,
     secret_stamps: secret::Stamps,
+    owners: Option<Arc<Ownership>>,
     /// Asked for by the local API.
     drain: Option<Drain>,
     drain_asked: Vec<Done>,
@@ -109,6 +111,7 @@ impl Actor {
             applied_at: None,
             plan: None,
             secret_stamps: secret::Stamps::default(),
+            owners: None,
             drain: None,
             drain_asked: Vec::new(),
             problems: Vec::new(),
@@ -233,9 +236,33 @@ impl Actor {
         if dirty.policies {
             self.policy_problems = self.cluster.policy.problems().iter().map(ToString::to_string).collect();
         }
+        if dirty.owners {
+            self.flush_owners().await;
+        }
         if dirty.bgp {
             self.pools = Arc::new(self.cluster.pools.values().cloned().collect());
             self.flush_bgp().await;
+        }
+    }
+
+    /// Tells the speaker who owns what, before the sessions over which it matters begin.
+    async fn flush_owners(&mut self) {
+        let cluster = &self.cluster;
+        let config = cluster.configurations.get("default").map(|object| object.spec.clone()).unwrap_or_default();
+        let owners = ownership::table(ownership::Sources {
+            pools: &cluster.pools,
+            nodes: &cluster.nodes,
+            config: &config,
+            blocks: &cluster.blocks,
+            endpoints: cluster.endpoints.values().map(|place| (&*place.node, &*place.addresses)),
+        });
+        if self.owners.as_deref() == Some(&owners) {
+            return;
+        }
+        let owners = Arc::new(owners);
+        self.owners = Some(owners.clone());
+        if self.speaker.ownership(owners).await.is_err() {
+            tracing::debug!("the speaker is gone");
         }
     }
 

@@ -13,7 +13,7 @@ use margay_api::{Object, Spec, Stored, resource_prefix};
 use margay_datastore::{KeyValue, Revision};
 use margay_felix_core::policy::PolicyCore;
 use margay_ipam_core::{AffinityState, BlockAffinity, keys};
-use margay_net::{Cidr, Family};
+use margay_net::{Cidr, Family, PrefixMap};
 
 /// The prefixes that are watched, each a kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,12 +28,12 @@ pub(crate) enum Watched {
     Policies,
     Profiles,
     Endpoints,
-    /// This node's block affinities.
-    Affinities(Family),
+    /// The block affinities of all nodes.
+    Affinities,
 }
 
 impl Watched {
-    pub(crate) const ALL: [Watched; 12] = [
+    pub(crate) const ALL: [Watched; 11] = [
         Watched::Nodes,
         Watched::Pools,
         Watched::Peers,
@@ -44,11 +44,10 @@ impl Watched {
         Watched::Policies,
         Watched::Profiles,
         Watched::Endpoints,
-        Watched::Affinities(Family::V4),
-        Watched::Affinities(Family::V6),
+        Watched::Affinities,
     ];
 
-    pub(crate) fn prefix(self, node: &str) -> String {
+    pub(crate) fn prefix(self) -> String {
         match self {
             Watched::Nodes => resource_prefix::<NodeSpec>(),
             Watched::Pools => resource_prefix::<IpPoolSpec>(),
@@ -60,7 +59,7 @@ impl Watched {
             Watched::Policies => resource_prefix::<NetworkPolicySpec>(),
             Watched::Profiles => resource_prefix::<ProfileSpec>(),
             Watched::Endpoints => resource_prefix::<WorkloadEndpointSpec>(),
-            Watched::Affinities(family) => keys::affinities(node, family),
+            Watched::Affinities => keys::HOSTS.to_owned(),
         }
     }
 }
@@ -75,6 +74,15 @@ pub(crate) struct Dirty {
     pub(crate) node: bool,
     /// Policies or profiles: what of them can't be followed may be different.
     pub(crate) policies: bool,
+    /// Who owns which part of the pools.
+    pub(crate) owners: bool,
+}
+
+/// Where an endpoint is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) node: Arc<str>,
+    pub(crate) addresses: Box<[IpAddr]>,
 }
 
 /// A write of the daemon's own to an endpoint, applied at once. The watch, which is behind, tells of what was before it
@@ -104,8 +112,12 @@ pub(crate) struct Cluster {
     pub(crate) node_revision: Option<Revision>,
     /// This node's endpoints, each with the revision that it was last seen or written at.
     pub(crate) local_endpoints: BTreeMap<String, (Revision, WorkloadEndpoint)>,
-    /// The addresses of every endpoint of the cluster.
-    pub(crate) endpoints: BTreeMap<String, Box<[IpAddr]>>,
+    /// Every endpoint of the cluster.
+    pub(crate) endpoints: BTreeMap<String, Place>,
+    /// The node that each block is affine to.
+    pub(crate) blocks: PrefixMap<Arc<str>>,
+    /// The nodes' names, each held once.
+    names: BTreeSet<Arc<str>>,
     /// What the daemon wrote itself and the watch has not told of yet.
     written: BTreeMap<String, Written>,
     pub(crate) own_blocks: Arc<BTreeSet<Cidr>>,
@@ -131,6 +143,8 @@ impl Cluster {
             node_revision: None,
             local_endpoints: BTreeMap::new(),
             endpoints: BTreeMap::new(),
+            blocks: PrefixMap::new(),
+            names: BTreeSet::new(),
             written: BTreeMap::new(),
             own_blocks: Arc::default(),
             policy: PolicyCore::new(node_name),
@@ -174,10 +188,12 @@ impl Cluster {
             Watched::Nodes => self.put_named(stored, |cluster| {
                 cluster.dirty.bgp = true;
                 cluster.dirty.node = true;
+                cluster.dirty.owners = true;
                 &mut cluster.nodes
             }),
             Watched::Pools => self.put_named(stored, |cluster| {
                 cluster.dirty.bgp = true;
+                cluster.dirty.owners = true;
                 &mut cluster.pools
             }),
             Watched::Peers => self.put_named(stored, |cluster| {
@@ -190,6 +206,7 @@ impl Cluster {
             }),
             Watched::Configurations => self.put_named(stored, |cluster| {
                 cluster.dirty.bgp = true;
+                cluster.dirty.owners = true;
                 &mut cluster.configurations
             }),
             Watched::Services => self.read::<ServiceSpec>(stored).map(|service| {
@@ -222,7 +239,7 @@ impl Cluster {
                     self.set_endpoint(&stored.key, stored.revision, endpoint);
                 })
             }
-            Watched::Affinities(_) => self.put_affinity(stored),
+            Watched::Affinities => self.put_affinity(stored),
         };
         match problem {
             Ok(()) => {
@@ -247,10 +264,12 @@ impl Cluster {
                 }
                 self.dirty.bgp = true;
                 self.dirty.node = true;
+                self.dirty.owners = true;
             }
             Watched::Pools => {
                 self.pools.remove(name);
                 self.dirty.bgp = true;
+                self.dirty.owners = true;
             }
             Watched::Peers => {
                 self.peers.remove(name);
@@ -263,6 +282,7 @@ impl Cluster {
             Watched::Configurations => {
                 self.configurations.remove(name);
                 self.dirty.bgp = true;
+                self.dirty.owners = true;
             }
             Watched::Services => self.dirty.bgp |= self.services.remove(key).is_some(),
             Watched::Slices => self.dirty.bgp |= self.slices.remove(key).is_some(),
@@ -282,9 +302,9 @@ impl Cluster {
                     self.forget_endpoint(key);
                 }
             }
-            Watched::Affinities(_) => {
-                if let Some(cidr) = keys::cidr_of(key) {
-                    self.dirty.blocks |= Arc::make_mut(&mut self.own_blocks).remove(&cidr);
+            Watched::Affinities => {
+                if let Some((host, cidr)) = keys::host_of_affinity(key) {
+                    self.forget_affinity(host, cidr);
                 }
             }
         }
@@ -330,7 +350,11 @@ impl Cluster {
     fn set_endpoint(&mut self, key: &str, revision: Revision, endpoint: WorkloadEndpoint) {
         self.policy.update_endpoint(key, Some(&endpoint));
         let addresses = endpoint.spec.ip_networks.iter().map(|network| network.addr()).collect();
-        self.endpoints.insert(key.to_owned(), addresses);
+        let place = Place { node: self.name(&endpoint.spec.node), addresses };
+        self.dirty.owners |= self.borrows(&place);
+        if let Some(before) = self.endpoints.insert(key.to_owned(), place) {
+            self.dirty.owners |= self.borrows(&before);
+        }
         self.dirty.bgp |= self.peers_with_workloads()
             && (endpoint.spec.node == self.node_name || self.local_endpoints.contains_key(key));
         if endpoint.spec.node == self.node_name {
@@ -346,7 +370,9 @@ impl Cluster {
 
     fn forget_endpoint(&mut self, key: &str) {
         self.policy.update_endpoint(key, None);
-        self.endpoints.remove(key);
+        if let Some(before) = self.endpoints.remove(key) {
+            self.dirty.owners |= self.borrows(&before);
+        }
         if self.local_endpoints.remove(key).is_some() {
             self.dirty.bgp |= self.peers_with_workloads();
             self.dirty.endpoints.insert(key.to_owned());
@@ -372,13 +398,47 @@ impl Cluster {
 
     fn put_affinity(&mut self, stored: &KeyValue) -> Result<(), String> {
         let affinity = BlockAffinity::decode(&stored.value).map_err(|error| error.to_string())?;
-        let Some(cidr) = keys::cidr_of(&stored.key) else { return Err("the key does not end in a CIDR".to_owned()) };
-        let own_blocks = Arc::make_mut(&mut self.own_blocks);
-        self.dirty.blocks |= match affinity.state {
-            AffinityState::Confirmed => own_blocks.insert(cidr),
-            AffinityState::Pending | AffinityState::PendingDeletion => own_blocks.remove(&cidr),
+        let Some((host, cidr)) = keys::host_of_affinity(&stored.key) else {
+            return Err("the key is none of a host's block".to_owned());
         };
+        match affinity.state {
+            AffinityState::Confirmed => {
+                let host = self.name(host);
+                if *host == *self.node_name {
+                    self.dirty.blocks |= Arc::make_mut(&mut self.own_blocks).insert(cidr);
+                }
+                self.dirty.owners |= self.blocks.insert(cidr, host.clone()) != Some(host);
+            }
+            AffinityState::Pending | AffinityState::PendingDeletion => self.forget_affinity(host, cidr),
+        }
         Ok(())
+    }
+
+    fn forget_affinity(&mut self, host: &str, cidr: Cidr) {
+        if host == self.node_name {
+            self.dirty.blocks |= Arc::make_mut(&mut self.own_blocks).remove(&cidr);
+        }
+        if self.blocks.exact(cidr).is_some_and(|known| **known == *host) {
+            self.blocks.remove(cidr);
+            self.dirty.owners = true;
+        }
+    }
+
+    fn name(&mut self, name: &str) -> Arc<str> {
+        match self.names.get(name) {
+            Some(known) => known.clone(),
+            None => {
+                let name: Arc<str> = name.into();
+                self.names.insert(name.clone());
+                name
+            }
+        }
+    }
+
+    /// Whether an endpoint has an address that is not of its node's own blocks, and so is that node's by itself.
+    fn borrows(&self, place: &Place) -> bool {
+        let home = |address: &IpAddr| self.blocks.lookup(*address).is_some_and(|(_, owner)| *owner == place.node);
+        !place.addresses.iter().all(home)
     }
 
     fn put_named<S: Spec>(
