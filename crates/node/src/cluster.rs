@@ -582,6 +582,72 @@ mod tests {
     }
 
     #[test]
+    fn an_edit_of_what_decides_over_bgp_asks_for_a_new_plan() {
+        let mut cluster = Cluster::new("n1");
+        let resources = "/calico/resources/v3/projectcalico.org";
+        let edits = [
+            (
+                Watched::Filters,
+                format!("{resources}/bgpfilters/f"),
+                r#"{"kind":"BGPFilter","apiVersion":"projectcalico.org/v3","metadata":{"name":"f"},"spec":{"importV4":[{"action":"Reject"}]}}"#,
+            ),
+            (
+                Watched::Configurations,
+                format!("{resources}/bgpconfigurations/node.n1"),
+                r#"{"kind":"BGPConfiguration","apiVersion":"projectcalico.org/v3","metadata":{"name":"node.n1"},"spec":{"listenPort":1179}}"#,
+            ),
+            (
+                Watched::Services,
+                "/margay/kubernetes/services/shop/web".to_owned(),
+                r#"{"kind":"Service","apiVersion":"v1","metadata":{"name":"web","namespace":"shop"},"spec":{"clusterIP":"10.96.0.7"}}"#,
+            ),
+            (
+                Watched::Slices,
+                "/margay/kubernetes/endpointslices/shop/web-1".to_owned(),
+                r#"{"kind":"EndpointSlice","apiVersion":"discovery.k8s.io/v1","metadata":{"name":"web-1","namespace":"shop","labels":{"kubernetes.io/service-name":"web"}},"spec":{"addressType":"IPv4","endpoints":[]}}"#,
+            ),
+        ];
+        for (watched, key, json) in edits {
+            assert!(key.starts_with(&watched.prefix("n1")), "{key}");
+            cluster.dirty = Dirty::default();
+            cluster.put(watched, &KeyValue { key: key.clone(), value: json.into(), revision: Revision::new(1) });
+            assert!(cluster.dirty.bgp && cluster.invalid.is_empty(), "{key}: {:?}", cluster.invalid);
+            cluster.dirty = Dirty::default();
+            cluster.delete(watched, &key, Revision::new(2));
+            assert!(cluster.dirty.bgp, "{key} goes");
+        }
+        assert!(cluster.filters.is_empty() && cluster.services.is_empty() && cluster.slices.is_empty());
+    }
+
+    #[test]
+    fn endpoints_ask_for_a_new_plan_where_a_peering_is_with_workloads() {
+        let mut cluster = Cluster::new("n1");
+        cluster.put_local(KEY, Revision::new(7), endpoint("c1", "10.65.0.1/32"));
+        assert!(!cluster.dirty.bgp);
+        let spec = BgpPeerSpec { local_workload_selector: "all()".to_owned(), ..BgpPeerSpec::default() };
+        cluster.peers.insert("vms".to_owned(), BgpPeer::named("vms", spec));
+        cluster.put_local(KEY, Revision::new(8), endpoint("c2", "10.65.0.2/32"));
+        assert!(std::mem::take(&mut cluster.dirty).bgp);
+        cluster.drop_local(KEY, "c2", Some(Revision::new(8)));
+        assert!(cluster.dirty.bgp);
+    }
+
+    #[test]
+    fn the_secrets_that_resources_name_are_known() {
+        let mut cluster = Cluster::new("n1");
+        let password = |name: &str| {
+            let reference = margay_api::kinds::SecretKeyRef { name: name.to_owned(), key: "k".to_owned() };
+            Some(Password { secret_key_ref: Some(reference) })
+        };
+        let peer = BgpPeerSpec { password: password("tor"), ..BgpPeerSpec::default() };
+        cluster.peers.insert("tor".to_owned(), BgpPeer::named("tor", peer));
+        let mesh = BgpConfigurationSpec { node_mesh_password: password("mesh"), ..BgpConfigurationSpec::default() };
+        cluster.configurations.insert("default".to_owned(), BgpConfiguration::named("default", mesh));
+        let named: Vec<(String, String)> = cluster.secrets().into_iter().collect();
+        assert_eq!(named, [("mesh".to_owned(), "k".to_owned()), ("tor".to_owned(), "k".to_owned())]);
+    }
+
+    #[test]
     fn this_nodes_resource_is_followed_by_revision() {
         let mut cluster = Cluster::new("n1");
         let key = "/calico/resources/v3/projectcalico.org/nodes/n1".to_owned();

@@ -12,14 +12,9 @@ use super::filters::{self, Context, Direction, LOCAL};
 use super::session::SessionView;
 use super::{MAX_PRIORITY, Planner};
 
-/// Announces nothing.
-pub(super) fn nothing() -> ExportPolicy {
-    ExportPolicy(RuleSet { rules: Vec::new(), accept_by_default: false })
-}
-
 impl Planner<'_> {
     pub(super) fn export_policy(&self, session: &SessionView<'_>) -> ExportPolicy {
-        let mut rules = Vec::new();
+        let mut rules = session.refusals(Direction::Export);
         if session.ibgp {
             rules.extend(self.local_preferences(session));
         }
@@ -44,8 +39,11 @@ impl Planner<'_> {
             set: Vec::new(),
         });
         // From one router to another is no business of a node's; all else as Calico has it.
-        let learned: &[RouteOrigin] =
-            if session.ibgp { &[RouteOrigin::Ebgp, RouteOrigin::Ibgp] } else { &[RouteOrigin::Ibgp] };
+        let learned: &[RouteOrigin] = match (session.ibgp, session.transit) {
+            (true, _) => &[RouteOrigin::Ebgp, RouteOrigin::Ibgp],
+            (false, true) => &[RouteOrigin::Ibgp],
+            (false, false) => &[],
+        };
         let ranges: Vec<Cidr> = self
             .services
             .passed_on
@@ -53,7 +51,9 @@ impl Planner<'_> {
             .copied()
             .filter(|range| session.families.contains(&range.family()))
             .collect();
-        rules.extend(rule(&ranges, learned, RuleAction::Accept, Vec::new()));
+        if !learned.is_empty() {
+            rules.extend(rule(&ranges, learned, RuleAction::Accept, Vec::new()));
+        }
         let in_pools: Vec<RouteOrigin> =
             std::iter::once(RouteOrigin::Local(LocalRouteSource::Workload)).chain(learned.iter().copied()).collect();
         rules.extend(rule(&self.pools(session, true), &in_pools, RuleAction::Accept, Vec::new()));
@@ -62,8 +62,9 @@ impl Planner<'_> {
 
     /// The LOCAL_PREF of this node's own routes: 2^31-1 less the normal route priority.
     fn local_preferences(&self, session: &SessionView<'_>) -> Vec<Rule> {
-        let preference =
-            |family: Family| SetOperation::LocalPref(MAX_PRIORITY - self.config.normal_route_priority(family));
+        let preference = |family: Family| {
+            SetOperation::LocalPref(MAX_PRIORITY.saturating_sub(self.config.normal_route_priority(family)))
+        };
         let set = |prefixes: Vec<PrefixMatch>, family| Rule {
             matches: RouteMatch { prefixes, origins: LOCAL.to_vec(), ..RouteMatch::default() },
             action: RuleAction::Next,

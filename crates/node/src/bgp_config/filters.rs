@@ -62,7 +62,7 @@ pub(super) fn rules(rule: &BgpFilterRule, context: &Context) -> Vec<Rule> {
     let set: Vec<SetOperation> = rule.operations.iter().flat_map(operations).collect();
     let built = |matches: RouteMatch| Rule { matches, action, set: set.clone() };
     let Some(priority) = rule.priority else { return vec![built(matches)] };
-    let learned = RouteMatch { local_pref: Some(MAX_PRIORITY - priority), ..matches.clone() };
+    let learned = RouteMatch { local_pref: Some(MAX_PRIORITY.saturating_sub(priority)), ..matches.clone() };
     if context.direction == Direction::Import {
         return vec![built(learned)];
     }

@@ -6,19 +6,23 @@ use std::time::Duration;
 use margay_api::kinds::{self, AdminState, BgpFilterSpec, BgpPeerSpec, NextHopMode, SourceAddress, Toggle};
 use margay_bgp_core::{
     AddPath, AddPathSend, BfdConfig, MaxPrefixes, MaxPrefixesAction, NextHopMode as SpeakerNextHopMode, OwnershipCheck,
-    PeerConfig, Secret,
+    PeerConfig, PrefixMatch, RouteMatch, Rule, RuleAction, Secret,
 };
-use margay_net::Family;
+use margay_net::{Cidr, Family};
 
 use super::cluster::cluster_id;
 use super::filters::Direction;
 use super::peerings::Peering;
-use super::{Planner, SessionKind, export, import};
+use super::{Planner, SessionKind, import};
 
 /// The session, as both policies see it.
 pub(super) struct SessionView<'a> {
     pub(super) families: BTreeSet<Family>,
     pub(super) ibgp: bool,
+    /// Whether other nodes' routes may go this way: to an external peer that is a node they would come from the wrong one.
+    pub(super) transit: bool,
+    /// Whether nothing goes either way that a filter does not speak of (RFC 8212).
+    pub(super) closed: bool,
     pub(super) filters: Vec<&'a BgpFilterSpec>,
 }
 
@@ -60,11 +64,17 @@ impl Planner<'_> {
         if let Some(reference) = spec.password.as_ref().and_then(|password| password.secret_key_ref.as_ref()) {
             peer.password = Some(Secret::new((self.secret)(reference)?));
         }
-        let session = SessionView { families: peer.offered_families(), ibgp, filters: self.filters_of(spec)? };
-        let closed = self.needs_policy(peering, ibgp);
-        peer.import = import::policy(&session, !closed || session.has_rules(Direction::Import));
-        let exports = !closed || session.has_rules(Direction::Export);
-        peer.export = if exports { self.export_policy(&session) } else { export::nothing() };
+        let is_reflector = |node| cluster_id(node).is_some();
+        let session = SessionView {
+            families: peer.offered_families(),
+            ibgp,
+            transit: ibgp || peering.node.is_none_or(|node| is_reflector(node) || own_cluster.is_some()),
+            closed: self.needs_policy(peering, ibgp),
+            filters: self.filters_of(spec)?,
+        };
+        peer.max_prefixes.retain(|family, _| session.families.contains(family));
+        peer.import = import::policy(&session);
+        peer.export = self.export_policy(&session);
         Ok(peer)
     }
 
@@ -155,14 +165,20 @@ fn max_prefixes(settings: &kinds::MaxPrefixes) -> BTreeMap<Family, MaxPrefixes> 
 }
 
 impl SessionView<'_> {
-    /// Whether a filter has rules for what the session carries.
-    pub(super) fn has_rules(&self, direction: Direction) -> bool {
-        let mut rules = self.families.iter().flat_map(|family| {
-            self.filters.iter().map(move |filter| match direction {
-                Direction::Import => filter.import(*family),
-                Direction::Export => filter.export(*family),
+    /// Refuses what no filter speaks of, where that is asked for.
+    pub(super) fn refusals(&self, direction: Direction) -> Vec<Rule> {
+        let has_rules = |family: Family| {
+            self.filters.iter().any(|filter| match direction {
+                Direction::Import => !filter.import(family).is_empty(),
+                Direction::Export => !filter.export(family).is_empty(),
             })
-        });
-        rules.any(|rules| !rules.is_empty())
+        };
+        let without = self.families.iter().filter(|family| self.closed && !has_rules(**family));
+        let prefixes: Vec<PrefixMatch> = without.map(|family| PrefixMatch::within(Cidr::any(*family))).collect();
+        if prefixes.is_empty() {
+            return Vec::new();
+        }
+        let matches = RouteMatch { prefixes, ..RouteMatch::default() };
+        vec![Rule { matches, action: RuleAction::Reject, set: Vec::new() }]
     }
 }
