@@ -608,7 +608,7 @@ mod tests {
             ),
         ];
         for (watched, key, json) in edits {
-            assert!(key.starts_with(&watched.prefix("n1")), "{key}");
+            assert!(key.starts_with(&watched.prefix()), "{key}");
             cluster.dirty = Dirty::default();
             cluster.put(watched, &KeyValue { key: key.clone(), value: json.into(), revision: Revision::new(1) });
             assert!(cluster.dirty.bgp && cluster.invalid.is_empty(), "{key}: {:?}", cluster.invalid);
