@@ -106,7 +106,7 @@ async fn start(options: NodeOptions) -> Result<(), Exit> {
     });
 
     for watched in Watched::ALL {
-        let mut events = margay_datastore::watch_prefix(store.clone(), watched.prefix(&name));
+        let mut events = margay_datastore::watch_prefix(store.clone(), watched.prefix());
         let actor = actor_sender.clone();
         tasks.spawn(format!("the watch of {watched:?}"), async move {
             while let Some(event) = events.recv().await {
