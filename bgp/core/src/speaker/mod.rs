@@ -247,7 +247,10 @@ impl Speaker {
 
     /// Tells felix and the peers of a slice of what is dirty; [`Speaker::poll_output`] goes on with the rest.
     fn tell(&mut self, complete: bool) {
-        let Some(routing) = &mut self.routing else { return };
+        let Some(routing) = &mut self.routing else {
+            self.unsettled = false;
+            return;
+        };
         self.unsettled = routing.settle_slice();
         routing.pump();
         if let Some(next_hops) = routing.take_tracked() {
