@@ -121,7 +121,10 @@ impl Speaker {
             Input::ConnectFailed { connection, reason } | Input::Closed { connection, reason } => {
                 self.transport_failed(connection, reason, now);
             }
-            Input::Received { connection, bytes } => self.received_bytes(connection, bytes, now),
+            Input::Received { connection, bytes } => {
+                self.received_bytes(connection, bytes, now);
+                return self.settle_later(now);
+            }
             Input::SendQueueDrained { connection } => {
                 if !self.drained(connection) {
                     return;
@@ -238,6 +241,18 @@ impl Speaker {
         }
         let complete = self.selection_progress(now);
         self.tell(complete);
+    }
+
+    /// Ends a call that brought bytes: what arrives together, from one peer or many, is decided and told together, when the
+    /// outputs are asked for.
+    fn settle_later(&mut self, now: Now) {
+        if self.stopped {
+            return;
+        }
+        self.unsettled = true;
+        if self.selection_progress(now) {
+            self.tell(true);
+        }
     }
 
     /// Tells felix and the peers of a slice of what is dirty; [`Speaker::poll_output`] goes on with the rest.
