@@ -2,16 +2,16 @@ use std::ops::Index;
 
 use super::RoutePeer;
 
-/// The peers that the tables know, by their numbers, which are small.
+/// The peers that the tables know, by their numbers, which are small: a map whose look-up is that of an array.
 #[derive(Debug, Default)]
-pub(super) struct Peers(Vec<Option<RoutePeer>>);
+pub(super) struct Peers(Vec<Option<(usize, RoutePeer)>>);
 
 impl Peers {
     pub(super) fn insert(&mut self, peer: usize, known: RoutePeer) {
         if peer >= self.0.len() {
             self.0.resize_with(peer + 1, || None);
         }
-        self.0[peer] = Some(known);
+        self.0[peer] = Some((peer, known));
     }
 
     pub(super) fn remove(&mut self, peer: &usize) {
@@ -21,15 +21,15 @@ impl Peers {
     }
 
     pub(super) fn get(&self, peer: &usize) -> Option<&RoutePeer> {
-        self.0.get(*peer)?.as_ref()
+        self.0.get(*peer)?.as_ref().map(|(_, known)| known)
     }
 
     pub(super) fn get_mut(&mut self, peer: &usize) -> Option<&mut RoutePeer> {
-        self.0.get_mut(*peer)?.as_mut()
+        self.0.get_mut(*peer)?.as_mut().map(|(_, known)| known)
     }
 
-    pub(super) fn keys(&self) -> impl Iterator<Item = usize> {
-        self.0.iter().enumerate().filter(|(_, known)| known.is_some()).map(|(peer, _)| peer)
+    pub(super) fn keys(&self) -> impl Iterator<Item = &usize> {
+        self.0.iter().flatten().map(|(peer, _)| peer)
     }
 }
 

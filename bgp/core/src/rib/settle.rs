@@ -63,7 +63,7 @@ impl Routing {
             }
             ways.clear(self);
         }
-        for peer in self.peers.keys().collect::<Vec<_>>() {
+        for peer in self.peers.keys().copied().collect::<Vec<_>>() {
             self.join(peer);
         }
     }

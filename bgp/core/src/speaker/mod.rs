@@ -155,7 +155,8 @@ impl Speaker {
 
     /// Gives the next thing to do; `None`: nothing for the time being.
     pub fn poll_output(&mut self) -> Option<Output> {
-        if self.outputs.is_empty() && self.unsettled {
+        // A slice may have nothing to tell.
+        while self.outputs.is_empty() && self.unsettled {
             self.tell(false);
         }
         self.outputs.pop_front()

@@ -151,3 +151,14 @@ fn the_path_with_a_way_is_used_while_the_better_one_waits() {
     answer(&mut net, inside, "172.16.0.5", None);
     assert_eq!(net.next_hops(inside, "10.9.0.0/26"), ["172.16.0.9"]);
 }
+
+#[test]
+fn a_table_larger_than_a_slice_is_decided_to_its_end_though_nobody_is_told() {
+    let mut net = Network::new();
+    let alone = net.node(65000);
+    net.configure_all();
+    net.announce(alone, many(20_000));
+    net.withdraw(alone, many(20_000));
+    net.run(seconds(1));
+    assert_eq!(net.nodes[alone].speaker.counters().prefixes, 0);
+}
