@@ -54,6 +54,11 @@ impl Batch {
         }
     }
 
+    pub(super) fn append(&mut self, other: &Batch) {
+        self.withdraw.extend_from_slice(&other.withdraw);
+        self.announce.extend_from_slice(&other.announce);
+    }
+
     /// Orders the changes for packing: withdrawals, then announcements by attribute set.
     fn into_order(self) -> Vec<Step> {
         let mut announce = self.announce;

@@ -1,6 +1,6 @@
 //! From changed paths to what felix and the peers are told.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use margay_net::{BestRoute, FibChange, NextHop};
 use smallvec::SmallVec;
@@ -19,6 +19,9 @@ use crate::config::AddPathSend;
 
 /// Most prefixes of a family that are decided at a time.
 const SLICE: usize = 8192;
+
+/// Most changes of several givers that are told together; see [`Routing::deliver_combined`].
+const COMBINED: usize = 1024;
 
 /// A prefix whose best path was decided anew.
 struct Change {
@@ -281,12 +284,16 @@ impl Routing {
                     group.told.set_paths(change.id, after, &mut self.store);
                 }
             }
-            for ((giver_before, giver), batch) in batches {
-                let excluded = [giver_before.as_peer(), giver.as_peer()];
-                self.deliver(at, group, batch, |peer| !excluded.contains(&Some(peer)));
-            }
-            for (peer, batch) in alone {
-                self.deliver(at, group, batch, |other| other == peer);
+            if batches.len() > 1 && changes.len() <= COMBINED {
+                self.deliver_combined(at, group, &batches, alone);
+            } else {
+                for ((giver_before, giver), batch) in batches {
+                    let excluded = [giver_before.as_peer(), giver.as_peer()];
+                    self.deliver(at, group, batch, |peer| !excluded.contains(&Some(peer)));
+                }
+                for (peer, batch) in alone {
+                    self.deliver(at, group, batch, |other| other == peer);
+                }
             }
             cache.clear(&mut self.store);
         }
@@ -303,6 +310,32 @@ impl Ways {
     fn clear(self, routing: &mut Routing) {
         if let Some((_, set)) = self.0 {
             routing.next_hop_sets.release(set);
+        }
+    }
+}
+
+impl Routing {
+    /// Delivers what several givers changed: all of it together to those that gave nothing, and to each giver what is left
+    /// without its own. With many members it is the number of pieces that costs, more than encoding some of it again.
+    fn deliver_combined(
+        &mut self,
+        at: usize,
+        group: &mut Group,
+        batches: &BTreeMap<(Source, Source), Batch>,
+        mut alone: BTreeMap<usize, Batch>,
+    ) {
+        let givers_of = |&(before, after): &(Source, Source)| [before.as_peer(), after.as_peer()];
+        let givers: BTreeSet<usize> = batches.keys().flat_map(givers_of).flatten().collect();
+        let mut all = Batch::default();
+        for (key, batch) in batches {
+            all.append(batch);
+            for &giver in givers.iter().filter(|giver| !givers_of(key).contains(&Some(**giver))) {
+                alone.entry(giver).or_default().append(batch);
+            }
+        }
+        self.deliver(at, group, all, |peer| !givers.contains(&peer));
+        for (peer, batch) in alone {
+            self.deliver(at, group, batch, |other| other == peer);
         }
     }
 }

@@ -269,6 +269,49 @@ fn several_paths_with_the_same_attributes_share_messages_and_a_late_member_gets_
     assert_eq!(bench.routing.counters().messages_encoded - before, 2);
 }
 
+#[test]
+fn what_many_members_gave_goes_out_in_one_piece_for_each() {
+    let mut bench = Bench::new();
+    (0..20).for_each(|peer| bench.up(peer, AddPathSend::None));
+    for peer in 0..18 {
+        let prefix = cidr(&format!("10.2.{peer}.0/24"));
+        bench.routing.announce(peer, Family::V4, &[prefix], &[], attributes(peer, &[]));
+    }
+    bench.routing.settle();
+    let sends = bench.routing.take_sends();
+    assert_eq!(sends.len(), 20, "one piece for each peer");
+    for outgoing in sends {
+        bench.deliver(outgoing.connection.0, &outgoing.bytes);
+    }
+    for peer in 0..20 {
+        let others = (0..18).filter(|giver| *giver != peer).count();
+        assert_eq!(bench.held[&(peer as u64)].len(), others);
+        assert!(bench.held(peer, &format!("10.2.{peer}.0/24")).is_empty());
+    }
+}
+
+#[test]
+fn what_a_peer_leaves_behind_is_told_slice_by_slice() {
+    let mut bench = Bench::new();
+    (1..=2).for_each(|peer| bench.up(peer, AddPathSend::None));
+    let prefixes: Vec<Cidr> = (0..20_000u32).map(|at| cidr(&format!("10.{}.{}.0/24", at / 256, at % 256))).collect();
+    bench.routing.announce(1, Family::V4, &prefixes, &[], attributes(1, &[]));
+    bench.settle();
+    assert_eq!(bench.held[&2].len(), 20_000);
+    bench.routing.flush(1, Family::V4, Which::All);
+    let mut slices = Vec::new();
+    loop {
+        let more = bench.routing.settle_slice();
+        slices.push(bench.routing.take_fib_changes().len());
+        if !more {
+            break;
+        }
+    }
+    assert_eq!(slices, [8192, 8192, 20_000 - 2 * 8192]);
+    bench.settle();
+    assert!(bench.held[&2].is_empty());
+}
+
 /// Peers that give and take at random, some of which take nothing for a while, hold in the end what they should.
 #[test]
 fn whatever_comes_and_whoever_lags_all_hold_the_same_paths_in_the_end() {
@@ -304,7 +347,10 @@ fn whatever_comes_and_whoever_lags_all_hold_the_same_paths_in_the_end() {
                 }),
                 _ => {}
             }
-            bench.settle();
+            // What several peers gave is told together.
+            if random.random_bool(0.4) {
+                bench.settle();
+            }
             for (_, entry) in bench.routing.tables[0].prefixes.iter() {
                 let (short, long) = (bench.routing.choose(entry), bench.routing.decide_entry(entry));
                 let told = |outcome: super::settle::Outcome| (outcome.best, outcome.multipath, outcome.usable);

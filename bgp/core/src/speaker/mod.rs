@@ -154,7 +154,10 @@ impl Speaker {
             Input::ConnectFailed { connection, reason } | Input::Closed { connection, reason } => {
                 self.transport_failed(connection, reason, now);
             }
-            Input::Received { connection, bytes } => self.received_bytes(connection, bytes, now),
+            Input::Received { connection, bytes } => {
+                self.received_bytes(connection, bytes, now);
+                return self.settle_later(now);
+            }
             // Nothing but a timer changes.
             Input::Heard { connection } => return self.heard(connection, now),
             Input::SendQueueDrained { connection } => {
@@ -243,6 +246,20 @@ impl Speaker {
         let complete = self.selection_progress(now);
         self.tell_bfd();
         self.tell(complete);
+    }
+
+    /// Ends a call that brought bytes: what arrives together, from one peer or many, is decided and told together, when the
+    /// outputs are asked for.
+    fn settle_later(&mut self, now: Now) {
+        if self.stopped {
+            return;
+        }
+        self.remove_departed(now);
+        self.tell_bfd();
+        self.unsettled = true;
+        if self.selection_progress(now) {
+            self.tell(true);
+        }
     }
 
     /// Tells felix and the peers of a slice of what is dirty; [`Speaker::poll_output`] goes on with the rest.

@@ -79,6 +79,8 @@ fn five_hundred_clients_of_two_reflectors_have_each_others_blocks() {
         clients[1..].iter().all(|&node| net.nodes[node].fib.contains_key(&prefix))
     });
     println!("a new block is everywhere in {time:?} after {} messages", sends(&world.net) - before);
+    // The other reflector's word may still be on its way.
+    world.net.run(seconds(1));
     check(&world);
 }
 

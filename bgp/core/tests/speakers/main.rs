@@ -1,6 +1,7 @@
 //! Whole speakers against each other, in memory and on a virtual clock.
 #![allow(clippy::unwrap_used)]
 
+mod add_path;
 mod as_numbers;
 mod bad_input;
 mod bfd;

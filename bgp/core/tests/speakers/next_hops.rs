@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use margay_bgp_core::{Input, NextHopMode, RejectReason, ResolvedNextHop};
+use margay_bgp_core::{Input, LossReason, NextHopMode, RejectReason, ResolvedNextHop};
 use margay_net::{Cidr, FromFelix, LinkState, NextHop};
 
 use crate::network::{Network, many, name, prefix, seconds};
@@ -127,8 +127,9 @@ fn without_interfaces_every_next_hop_will_do() {
     assert!(net.nodes[inside].tracked.is_empty());
 }
 
-#[test]
-fn the_path_with_a_way_is_used_while_the_better_one_waits() {
+/// Two external peers behind an edge each, and a node inside that has an interface towards one edge alone and asks for
+/// both external next hops.
+fn two_edges() -> (Network, usize) {
     let mut net = Network::new();
     let (a, b, edge_a, edge_b, inside) =
         (net.node(65001), net.node(65001), net.node(65000), net.node(65000), net.node(65000));
@@ -144,10 +145,49 @@ fn the_path_with_a_way_is_used_while_the_better_one_waits() {
         net.nodes[4].tracked.last().is_some_and(|tracked| tracked.len() == 2)
     });
     assert!(net.nodes[inside].fib.is_empty());
+    (net, inside)
+}
+
+#[test]
+fn the_path_with_a_way_is_used_while_the_better_one_waits() {
+    let (mut net, inside) = two_edges();
     answer(&mut net, inside, "172.16.0.5", way("172.16.0.13", "eth3", 0));
     assert_eq!(net.next_hops(inside, "10.9.0.0/26"), ["172.16.0.13"]);
     answer(&mut net, inside, "172.16.0.1", way("172.16.0.9", "eth2", 0));
     assert_eq!(net.next_hops(inside, "10.9.0.0/26"), ["172.16.0.9", "172.16.0.13"]);
     answer(&mut net, inside, "172.16.0.5", None);
     assert_eq!(net.next_hops(inside, "10.9.0.0/26"), ["172.16.0.9"]);
+}
+
+#[test]
+fn a_table_larger_than_a_slice_is_decided_to_its_end_though_nobody_is_told() {
+    let mut net = Network::new();
+    let alone = net.node(65000);
+    net.configure_all();
+    net.announce(alone, many(20_000));
+    net.withdraw(alone, many(20_000));
+    net.run(seconds(1));
+    assert_eq!(net.nodes[alone].speaker.counters().prefixes, 0);
+}
+
+#[test]
+fn the_nearer_next_hop_wins_and_the_farther_one_loses_by_its_cost() {
+    let (mut net, inside) = two_edges();
+    let answer_both = |net: &mut Network, near: u32, far: u32| {
+        answer(net, inside, "172.16.0.1", way("172.16.0.9", "eth2", near));
+        answer(net, inside, "172.16.0.5", way("172.16.0.13", "eth3", far));
+    };
+    answer_both(&mut net, 10, 20);
+    assert_eq!(net.next_hops(inside, "10.9.0.0/26"), ["172.16.0.9"]);
+    let why = net.nodes[inside].speaker.why(prefix("10.9.0.0/26")).route.unwrap();
+    assert_eq!(why.paths[1].lost, Some(LossReason::IgpMetric));
+    assert!(
+        why.paths[1].reason.as_deref().is_some_and(|words| words.ends_with("20 > 10")),
+        "{:?}",
+        why.paths[1].reason
+    );
+    answer_both(&mut net, 10, 5);
+    assert_eq!(net.next_hops(inside, "10.9.0.0/26"), ["172.16.0.13"]);
+    answer_both(&mut net, 5, 5);
+    assert_eq!(net.next_hops(inside, "10.9.0.0/26"), ["172.16.0.9", "172.16.0.13"]);
 }
