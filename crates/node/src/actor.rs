@@ -267,6 +267,8 @@ impl Actor {
     }
 
     async fn flush_bgp(&mut self) {
+        // Before the files are read, so that what is written to them meanwhile is noticed.
+        self.secret_stamps.changed(&self.secrets, &self.cluster.secrets());
         // Until registration has put the addresses (back) in, the last good configuration stays.
         let Some(node) = self.cluster.node().filter(|_| !self.cluster.node_addresses().is_empty()) else { return };
         let cluster = &self.cluster;

@@ -14,8 +14,8 @@ pub(crate) struct Stamps(BTreeMap<(String, String), Option<Stamp>>);
 type Stamp = (SystemTime, u64);
 
 impl Stamps {
-    /// Tells whether a file is another one than at the last look, and takes the look. A reference that is new counts as
-    /// seen: who names it has just read it.
+    /// Tells whether a file is another one than at the last look, and takes the look. A reference that is new makes no
+    /// difference: a look is to be taken before its file is read, too.
     pub(crate) fn changed(&mut self, directory: &Path, references: &BTreeSet<(String, String)>) -> bool {
         self.0.retain(|reference, _| references.contains(reference));
         let mut changed = false;

@@ -464,10 +464,10 @@ mod tests {
             let found = said("default", &spec);
             assert!(if part.is_empty() { found.is_empty() } else { found.contains(part) }, "{spec}: {found}");
         }
-        let many = vec!["\"1:1\""; 51].join(",");
+        let many = ["\"1:1\""; 51].join(",");
         let found = said("default", &format!("prefixAdvertisements: [{{cidr: 10.0.0.0/8, communities: [{many}]}}]"));
         assert!(found.contains("at most 50"), "{found}");
-        let many = vec!["{cidr: 10.0.0.0/8, communities: []}"; 501].join(",");
+        let many = ["{cidr: 10.0.0.0/8, communities: []}"; 501].join(",");
         let found = said("default", &format!("prefixAdvertisements: [{many}]"));
         assert!(found.contains("at most 500"), "{found}");
     }

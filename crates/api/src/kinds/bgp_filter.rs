@@ -268,8 +268,8 @@ mod tests {
 
     #[test]
     fn each_rule_of_a_field_is_checked_and_placed() {
-        let eleven = vec!["{addCommunity: {value: \"1:1\"}}"; 11].join(",");
-        let asns = vec!["65001"; 11].join(",");
+        let eleven = ["{addCommunity: {value: \"1:1\"}}"; 11].join(",");
+        let asns = ["65001"; 11].join(",");
         for (rule, part) in [
             ("action: Accept", ""),
             ("cidr: 10.0.0.0/8, matchOperator: In, action: Accept", ""),
