@@ -8,7 +8,8 @@ use serde::Serialize;
 pub struct FelixStatus {
     /// The datastore's state was told and the kernel follows it.
     pub in_sync: bool,
-    /// What the kernel holds, by kind: `workload`, `blackhole`, `bgp`, `neighbour`.
+    /// What the kernel holds, by kind: `workload`, `blackhole`, `bgp`, `neighbour`, `peer` (host routes to BGP peers),
+    /// `address` (of the node, on the interfaces of workloads that peer).
     pub routes: BTreeMap<String, u64>,
     /// What others changed and the agent put right since its start, by kind: those of `routes`, `policy` and
     /// `sysctl`.
