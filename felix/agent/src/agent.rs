@@ -451,6 +451,7 @@ impl Agent {
             drift,
             announced: self.core.announced().clone(),
             failures,
+            waiting: self.core.waiting().collect(),
             last_error: self.last_error.clone().or_else(|| self.policies.error().map(str::to_owned)),
             sysctl_problems: self.settings.problems(),
             policy_error: self.policies.error().map(str::to_owned),

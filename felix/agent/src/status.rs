@@ -18,6 +18,8 @@ pub struct FelixStatus {
     pub announced: BTreeMap<Cidr, LocalRouteSource>,
     /// What the kernel refuses, in words; tried again until it works.
     pub failures: Vec<String>,
+    /// What is asked for and waits for something else to come, in words: a peer's gateway that is on no connected prefix.
+    pub waiting: Vec<String>,
     /// The last trouble in words, whether or not it is over.
     pub last_error: Option<String>,
     /// Settings below `/proc/sys` that are not as they should be.

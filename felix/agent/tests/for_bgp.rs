@@ -107,6 +107,18 @@ fn a_service_is_announced_once_it_is_guarded_and_the_guard_is_put_back() {
             ["10.96.0.0/12", "203.0.113.7/32", "fd96::/112"].map(|service| format!("withdraw {service}"))
         );
         assert!(guard().contains("elements = { 10.96.0.7 }"), "{}", guard());
+
+        let generation = || margay_netlink::nft::NftSocket::open().unwrap().generation().unwrap();
+        let before = generation();
+        drop(agent);
+        tokio::task::yield_now().await;
+        let mut agent = Agent::spawn();
+        agent.tell_pod().await;
+        agent.handle.send(services(&["10.96.0.7/32"])).await;
+        agent.handle.send(ToFelix::InSync).await;
+        agent.handle.barrier().await.unwrap();
+        agent.expect_told("announce 10.96.0.7/32 Service").await;
+        assert_eq!(generation(), before, "a restart changes nothing");
     });
 }
 
@@ -214,6 +226,7 @@ fn a_peer_is_reached_by_its_gateway_whatever_happens_to_the_route() {
             expect_routes(&wanted).await;
         }
         // Its gateway comes.
+        assert_eq!(agent.handle.status().await.waiting.len(), 1);
         ip("addr add 198.18.0.2/24 dev up0");
         wanted.insert(wanted.len() - 1, "80 203.0.113.10/32 via 198.18.0.1 dev up0".into());
         wanted.sort();

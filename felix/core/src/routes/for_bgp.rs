@@ -35,6 +35,14 @@ impl RouteReconciler {
         Some(KernelRoute::peer(prefix, self.host.hop_to(gateway)?))
     }
 
+    /// What is asked for and can't be done before something else comes, in words.
+    pub fn waiting(&self) -> impl Iterator<Item = String> {
+        let gateways = self.for_bgp.reachable_by.iter().filter(|(_, gateway)| self.host.hop_to(**gateway).is_none());
+        gateways.map(|(peer, gateway)| {
+            format!("the route to peer {peer} waits for its gateway {gateway}, which is on no link that runs")
+        })
+    }
+
     /// Has all host routes to peers compared.
     pub(super) fn mark_peer_routes(&mut self) {
         let prefixes: Vec<_> = self.for_bgp.reachable_by.keys().copied().map(Cidr::host).collect();

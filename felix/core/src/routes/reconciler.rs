@@ -37,7 +37,7 @@ impl Default for RoutesConfig {
 /// - What must go out: [`poll_output`](Self::poll_output) until it returns `None`, then wait for an input or
 ///   [`poll_timeout`](Self::poll_timeout).
 /// - What can be asked: [`is_settled`](Self::is_settled), [`endpoint_state`](Self::endpoint_state),
-///   [`failures`](Self::failures), [`counts`](Self::counts), [`drift`](Self::drift).
+///   [`failures`](Self::failures), [`waiting`](Self::waiting), [`counts`](Self::counts), [`drift`](Self::drift).
 ///
 /// Nothing is changed before [`Input::InSync`] and the first [`Input::Dump`]. BGP routes that are in the kernel by then
 /// are treated as if the speaker wanted them, until its table is complete.

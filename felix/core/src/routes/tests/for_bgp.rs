@@ -139,8 +139,11 @@ fn a_peers_host_route_waits_until_its_gateway_is_connected() {
     let mut bench = Bench::new();
     bench.feed([reachable_by(&[("203.0.113.9", "198.18.0.1")])]);
     assert!(bench.routes.is_empty() && bench.reconciler.is_settled());
+    let waiting = "the route to peer 203.0.113.9 waits for its gateway 198.18.0.1, which is on no link that runs";
+    assert_eq!(bench.reconciler.waiting().collect::<Vec<_>>(), [waiting]);
     bench.feed([address(UPLINKS[1], "198.18.0.2", "198.18.0.0/24")]);
     assert_eq!(bench.hops("203.0.113.9/32"), [(UPLINKS[1], "198.18.0.1".to_owned())]);
+    assert_eq!(bench.reconciler.waiting().count(), 0);
     bench.feed([link(UPLINKS[1], "up1", true, false)]);
     assert!(bench.routes.is_empty());
     bench.feed([link(UPLINKS[1], "up1", true, true)]);
