@@ -39,8 +39,9 @@ pub enum ToFelix {
     /// The node's own addresses: the source of what the host sends over BGP routes, and announced where they are on
     /// the loopback.
     NodeAddresses(Vec<IpAddr>),
-    /// What BGP needs of the host beside its routes, as a whole; what differs from the one before is changed. Where it is known
-    /// before [`ToFelix::InSync`], what the agent before did for it stays untouched.
+    /// What BGP needs of the host beside its routes, as a whole; what differs from the one before is changed. Before the first
+    /// one, routes to peers and addresses on pods' interfaces that are there stay. It is best sent before [`ToFelix::InSync`]:
+    /// then the guard of services stays across a restart, too.
     HostRoutes(HostRoutes),
     /// Best routes from the speaker.
     Fib(FibBatch),

@@ -338,6 +338,10 @@ fn a_workload_that_peers_reaches_the_nodes_bgp_port_and_others_do_not() {
         agent.handle.send(ToFelix::InSync).await;
         agent.handle.barrier().await.unwrap();
         let shown = ip("addr show");
+        assert!(VIRTUAL.iter().all(|one| shown.contains(one)), "nobody said what should be there: {shown}");
+        agent.handle.send(workload_peers(&[])).await;
+        agent.handle.barrier().await.unwrap();
+        let shown = ip("addr show");
         assert!(VIRTUAL.iter().all(|one| !shown.contains(one)), "{shown}");
         expect(&node.pod, &node_addresses, false);
         drop((listener, listener6, others_port));

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use margay_net::{Cidr, Instant};
 
+use super::PEER;
 use super::host_routes::HostRoutes;
 use super::io::{InterfaceAddress, KernelOp, KernelRoute, LinkInfo, Object, Output};
 use super::reconciler::RouteReconciler;
@@ -15,6 +16,10 @@ impl RouteReconciler {
         let old = std::mem::replace(&mut self.for_bgp, new);
         let new = &self.for_bgp;
         let mut changed = BTreeSet::new();
+        if !std::mem::replace(&mut self.for_bgp_told, true) {
+            changed.extend(self.kernel.routes().filter(|route| route.protocol == PEER).map(|route| route.prefix));
+            self.peering_links.extend(self.host.links().map(|link| link.index));
+        }
         let peers: BTreeSet<_> = old.reachable_by.keys().chain(new.reachable_by.keys()).copied().collect();
         let moved = peers.into_iter().filter(|peer| old.reachable_by.get(peer) != new.reachable_by.get(peer));
         changed.extend(moved.map(Cidr::host));
@@ -63,10 +68,11 @@ impl RouteReconciler {
         self.review = true;
     }
 
-    /// What the pods' links lack or have too much of addresses.
+    /// What the pods' links lack or have too much of addresses; nothing before it was told what BGP needs.
     pub(super) fn address_ops(&mut self) -> Vec<KernelOp> {
+        let links = std::mem::take(&mut self.peering_links);
         let mut ops = Vec::new();
-        for index in std::mem::take(&mut self.peering_links) {
+        for index in links.into_iter().filter(|_| self.for_bgp_told) {
             let Some(link) = self.host.link_by_index(index).filter(|link| self.is_pod(&link.name)) else { continue };
             let wanted: BTreeSet<IpAddr> = self.for_bgp.addresses_on(&link.name).collect();
             // The links of pods are the node's own, so that an address of one that nobody asks for was put there for a

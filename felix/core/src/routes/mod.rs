@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  endpoints, blocks ──┐                       ┌─> kernel changes, in batches
-//!  BGP's routes, needs ─┼──> RouteReconciler ───┼─> what the speaker is told, in order with them
+//!  BGP: routes, needs ─┼──> RouteReconciler ───┼─> what the speaker is told, in order with them
 //!  links, addresses ───┤    desired - actual   └─> what to look at again
 //!  kernel's events ────┘
 //! ```

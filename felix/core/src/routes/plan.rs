@@ -4,7 +4,7 @@ use margay_net::{Cidr, FromFelix, LocalRouteSource};
 
 use super::io::{KernelOp, KernelRoute, Object, Output, Target};
 use super::reconciler::RouteReconciler;
-use super::{BGP, METRIC};
+use super::{BGP, METRIC, PEER};
 
 /// Operations at once: some milliseconds, in which nothing else of the agent happens.
 const BATCH: usize = 1000;
@@ -83,8 +83,14 @@ impl RouteReconciler {
         let mut taken = false;
         for route in self.kernel.routes_of(prefix) {
             if route.metric != METRIC {
-                // Before the speaker's table is complete a BGP route of another metric may be an earlier version's.
-                if route.is_ours() && (route.protocol != BGP || self.fib.complete) {
+                // Before the speaker's table is complete a BGP route of another metric may be an earlier version's; so may one
+                // to a peer before it is told what BGP needs.
+                let known = match route.protocol {
+                    BGP => self.fib.complete,
+                    PEER => self.for_bgp_told,
+                    _ => true,
+                };
+                if route.is_ours() && known {
                     diff.remove.push(KernelOp::Delete(route.clone()));
                 }
                 continue;
@@ -121,10 +127,11 @@ impl RouteReconciler {
     }
 
     /// A stranger's route stays. So does, until the speaker's table is complete, one of BGP's that was found at the start
-    /// and that no next hops can express.
+    /// and that no next hops can express, and one to a peer until it is told what BGP needs.
     fn may_delete(&self, route: &KernelRoute) -> bool {
         let known = self.fib.complete || self.fib.has(route.prefix) || matches!(route.target, Target::Via(_));
-        route.is_ours() && (known || route.protocol != BGP)
+        let told = self.for_bgp_told || route.protocol != PEER;
+        route.is_ours() && told && (known || route.protocol != BGP)
     }
 
     fn next_answer(&mut self) -> Option<FromFelix> {

@@ -52,6 +52,8 @@ pub struct RouteReconciler {
     pub(super) announcements: Announcements,
     pub(super) recursion: Recursion,
     pub(super) for_bgp: HostRoutes,
+    /// It was told what BGP needs. What is there from a run before, or from another agent, is not touched until then.
+    pub(super) for_bgp_told: bool,
     /// The services that the kernel guards, and those that it was last asked to.
     pub(super) guarded: BTreeSet<Cidr>,
     pub(super) guard_asked: BTreeSet<Cidr>,
@@ -89,6 +91,7 @@ impl RouteReconciler {
             announcements: Announcements::default(),
             recursion: Recursion::default(),
             for_bgp: HostRoutes::default(),
+            for_bgp_told: false,
             guarded: BTreeSet::new(),
             guard_asked: BTreeSet::new(),
             peering_links: BTreeSet::new(),

@@ -230,7 +230,22 @@ fn a_peering_address_that_goes_comes_back_and_one_of_an_earlier_run_goes() {
     ]);
     bench.log.clear();
     bench.feed([Input::InSync]);
+    assert_eq!(bench.take_log(), [""; 0], "nobody said what should be there");
+    bench.feed([workload_peers(&[])]);
     assert_eq!(bench.take_log(), ["delete address 169.254.9.9"]);
+}
+
+#[test]
+fn a_peers_host_route_of_an_earlier_run_stays_until_it_is_told_what_bgp_needs() {
+    let hop = Hop { gateway: Some(ip("192.0.2.18")), interface: UPLINKS[1], onlink: false, weight: 1 };
+    let left = ["203.0.113.9/32", "203.0.113.10/32"].map(|peer| KernelRoute::peer(cidr(peer), hop.clone()));
+    let other_metric = KernelRoute { metric: 7, ..KernelRoute::peer(cidr("203.0.113.11/32"), hop) };
+    let mut bench = Bench::before_sync(left.into_iter().chain([other_metric]).collect());
+    bench.log.clear();
+    bench.feed([Input::InSync]);
+    assert_eq!(bench.take_log(), [""; 0]);
+    bench.feed([reachable_by(&[("203.0.113.9", "192.0.2.18")])]);
+    assert_eq!(bench.take_log(), ["delete route to peer 203.0.113.10/32", "delete route to peer 203.0.113.11/32"]);
 }
 
 #[test]
