@@ -11,12 +11,13 @@ use margay_api::kinds::{IpPool, SecretKeyRef, WorkloadEndpoint};
 use margay_bgp_core::{Drain, Ownership, SpeakerConfig};
 use margay_bgp_speaker::SpeakerHandle;
 use margay_datastore::{KeyValue, PrefixEvent, Revision};
-use margay_felix_agent::{FelixHandle, ToFelix};
+use margay_felix_agent::{FelixHandle, HostRoutes, ToFelix};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::bgp_config::{self, BgpPlan, BgpResources};
 use crate::changes::Told;
 use crate::cluster::{Cluster, Watched};
+use crate::options;
 use crate::ownership;
 use crate::secret;
 use crate::shared::{Shared, Waiting};
@@ -73,6 +74,8 @@ pub(crate) struct Actor {
     plan: Option<BgpPlan>,
     secret_stamps: secret::Stamps,
     owners: Option<Arc<Ownership>>,
+    /// What felix was told that BGP asks of the host.
+    host_routes: Option<HostRoutes>,
     /// Asked for by the local API.
     drain: Option<Drain>,
     drain_asked: Vec<Done>,
@@ -112,6 +115,7 @@ impl Actor {
             plan: None,
             secret_stamps: secret::Stamps::default(),
             owners: None,
+            host_routes: None,
             drain: None,
             drain_asked: Vec::new(),
             problems: Vec::new(),
@@ -223,6 +227,14 @@ impl Actor {
     /// Tells felix and the speaker what changed.
     async fn flush(&mut self) {
         let dirty = std::mem::take(&mut self.cluster.dirty);
+        let plan = if dirty.bgp { self.plan_bgp() } else { None };
+        if let Some(plan) = &plan
+            && self.host_routes.as_ref() != Some(&plan.routes)
+        {
+            // Before felix is in sync, so that a restart leaves ways to peers as they are.
+            self.host_routes = Some(plan.routes.clone());
+            self.felix.send(ToFelix::HostRoutes(plan.routes.clone())).await;
+        }
         for change in self.told.changes(&mut self.cluster, &dirty) {
             if matches!(change, ToFelix::InSync) {
                 tracing::info!(waited = ?self.started.0.elapsed(), "in sync with the datastore");
@@ -241,7 +253,9 @@ impl Actor {
         }
         if dirty.bgp {
             self.pools = Arc::new(self.cluster.pools.values().cloned().collect());
-            self.flush_bgp().await;
+        }
+        if let Some(plan) = plan {
+            self.follow(plan).await;
         }
     }
 
@@ -266,11 +280,12 @@ impl Actor {
         }
     }
 
-    async fn flush_bgp(&mut self) {
+    /// What the resources ask of this node; `None` until registration has put its addresses (back) in: the last good
+    /// configuration stays.
+    fn plan_bgp(&mut self) -> Option<BgpPlan> {
         // Before the files are read, so that what is written to them meanwhile is noticed.
         self.secret_stamps.changed(&self.secrets, &self.cluster.secrets());
-        // Until registration has put the addresses (back) in, the last good configuration stays.
-        let Some(node) = self.cluster.node().filter(|_| !self.cluster.node_addresses().is_empty()) else { return };
+        let node = self.cluster.node().filter(|_| !self.cluster.node_addresses().is_empty())?;
         let cluster = &self.cluster;
         let secrets = self.secrets.clone();
         let secret = move |reference: &SecretKeyRef| secret::read(&secrets, reference);
@@ -287,10 +302,13 @@ impl Actor {
             services: &cluster.services,
             slices: &cluster.slices,
         };
-        let mut plan = bgp_config::plan(resources, &secret, self.plan.as_ref());
+        Some(bgp_config::plan(resources, &secret, self.plan.as_ref()))
+    }
+
+    async fn follow(&mut self, mut plan: BgpPlan) {
         self.problems = plan.problems.iter().map(ToString::to_string).collect();
-        if self.plan.as_ref().is_none_or(|last| last.routes != plan.routes) {
-            tracing::info!(routes = %plan.routes, log = plan.log_severity, "what BGP asks of this host");
+        if self.plan.as_ref().map(|last| &last.log_severity) != Some(&plan.log_severity) {
+            options::set_log_severity(plan.log_severity.as_deref());
         }
         plan.config.drain = self.drain.or(plan.config.drain);
         if self.applied.as_deref() == Some(&plan.config) {

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use clap::Args;
 use margay_felix_agent::policy::PolicyDataplane;
-use margay_felix_agent::{BGP_PROTOCOL, BLACKHOLE_PROTOCOL, WORKLOAD_PROTOCOL};
+use margay_felix_agent::{BGP_PROTOCOL, BLACKHOLE_PROTOCOL, PEER_PROTOCOL, WORKLOAD_PROTOCOL};
 use margay_netlink::nft::NftSocket;
 use margay_netlink::rtnl::{RouteChange, RouteFilter, Rtnl};
 
@@ -29,7 +29,7 @@ pub(crate) fn run(options: &CleanupOptions) -> Result<(), Exit> {
     let failed = |error: &dyn std::fmt::Display| Exit::failed(error.to_string());
     let mut rtnl = Rtnl::open().map_err(|error| failed(&error))?;
     let mut problems = Vec::new();
-    for protocol in [WORKLOAD_PROTOCOL, BLACKHOLE_PROTOCOL, BGP_PROTOCOL] {
+    for protocol in [WORKLOAD_PROTOCOL, BLACKHOLE_PROTOCOL, BGP_PROTOCOL, PEER_PROTOCOL] {
         let filter = RouteFilter { protocol: Some(protocol), ..RouteFilter::default() };
         for route in rtnl.routes(&filter).map_err(|error| failed(&error))? {
             say(&format!("route {route}"));

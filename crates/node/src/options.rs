@@ -1,7 +1,11 @@
 use std::path::PathBuf;
+use std::sync::OnceLock;
 
 use clap::Args;
 use margay_net::Family;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Registry, reload};
 
 use crate::metrics::MetricsListen;
 use crate::register::Method;
@@ -53,7 +57,36 @@ impl NodeOptions {
 
 /// Logs to standard error; `MARGAY_LOG` sets the level, by module if wanted (`info,margay_bgp_speaker=debug`).
 pub(crate) fn start_logging() {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("MARGAY_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+    let filter = EnvFilter::try_from_env(LOG_VARIABLE).unwrap_or_else(|_| EnvFilter::new("info"));
+    let (filter, handle) = reload::Layer::new(filter);
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(false);
+    tracing_subscriber::registry().with(filter).with(lines).init();
+    // Called once, at the start.
+    let _ = LOG_LEVEL.set(handle);
+}
+
+const LOG_VARIABLE: &str = "MARGAY_LOG";
+
+static LOG_LEVEL: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
+
+/// Sets the level as `logSeverityScreen` has it, in Calico's words; `MARGAY_LOG` comes before it.
+pub(crate) fn set_log_severity(severity: Option<&str>) {
+    if std::env::var_os(LOG_VARIABLE).is_some() {
+        return;
+    }
+    if let Some(handle) = LOG_LEVEL.get()
+        && let Err(error) = handle.reload(EnvFilter::new(level_of(severity)))
+    {
+        tracing::warn!(%error, "the log's level can't be changed");
+    }
+}
+
+fn level_of(severity: Option<&str>) -> &'static str {
+    match severity.unwrap_or_default().to_ascii_lowercase().as_str() {
+        "trace" => "trace",
+        "debug" => "debug",
+        "warning" => "warn",
+        "error" | "fatal" => "error",
+        _ => "info",
+    }
 }

@@ -18,6 +18,8 @@ use crate::status::FelixStatus;
 const QUEUE: usize = 1024;
 /// Batches of kernel changes before events and messages are looked at again.
 const BATCHES: usize = 2;
+/// The bytes of an interface's name at most (`IFNAMSIZ` less the zero).
+const LONGEST_NAME: usize = 15;
 /// Events that are read at once.
 const EVENTS: usize = 4096;
 /// When a list of everything, or setting a link up, is tried again after it failed.
@@ -172,6 +174,17 @@ impl Agent {
             ToFelix::OwnBlocks(blocks) => self.feed(Input::OwnBlocks(blocks)),
             ToFelix::BorrowedAddresses(addresses) => self.feed(Input::BorrowedAddresses(addresses)),
             ToFelix::NodeAddresses(addresses) => self.feed(Input::NodeAddresses(addresses.into_iter().collect())),
+            ToFelix::HostRoutes(routes) => {
+                // One that can be no pod's would have the kernel refuse all the others.
+                let is_pod = |name: &&String| name.starts_with(&self.pod_prefix) && name.len() <= LONGEST_NAME;
+                let bgp_peers = routes.workload_peers.keys().filter(is_pod).cloned().collect();
+                self.policies.set_bgp_peers(bgp_peers);
+                if !self.in_sync {
+                    // What the kernel guards from the run before stays so.
+                    self.policies.set_services(routes.services.clone());
+                }
+                self.feed(Input::HostRoutes(routes));
+            }
             ToFelix::Fib(batch) => self.feed(Input::Fib(batch)),
             ToFelix::TrackNextHops(addresses) => self.feed(Input::TrackNextHops(addresses)),
             ToFelix::Policy(changes) => self.policies.change(&changes),
@@ -204,6 +217,7 @@ impl Agent {
             self.list(blame);
         }
         let mut batches = 0;
+        self.confirm_guard();
         while self.unsent.is_none() && batches < BATCHES {
             let Some(output) = self.core.poll_output() else { return false };
             match output {
@@ -231,10 +245,14 @@ impl Agent {
                     Ok(input) => self.feed(input),
                     Err(error) => self.doubt(&error),
                 },
-                Output::ListHostRoutes => match self.kernel.host_routes() {
+                Output::ListOthersRoutes => match self.kernel.host_routes() {
                     Ok(input) => self.feed(input),
                     Err(error) => self.doubt(&error),
                 },
+                Output::GuardServices(services) => {
+                    self.policies.set_services(services);
+                    self.confirm_guard();
+                }
                 Output::Resync => match self.kernel.dump(false) {
                     Ok(input) => {
                         self.resyncs += 1;
@@ -245,6 +263,12 @@ impl Agent {
             }
         }
         self.unsent.is_none()
+    }
+
+    fn confirm_guard(&mut self) {
+        if let Some(guarded) = self.policies.newly_guarded() {
+            self.feed(Input::ServicesGuarded(guarded));
+        }
     }
 
     fn tell(&mut self, message: FromFelix) {
@@ -431,6 +455,7 @@ impl Agent {
             drift,
             announced: self.core.announced().clone(),
             failures,
+            waiting: self.core.waiting().collect(),
             last_error: self.last_error.clone().or_else(|| self.policies.error().map(str::to_owned)),
             sysctl_problems: self.settings.problems(),
             policy_error: self.policies.error().map(str::to_owned),

@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use margay_felix_core::policy::PolicyChanges;
-use margay_felix_core::routes::{LocalEndpoint, POD_INTERFACE_PREFIX};
+use margay_felix_core::routes::{HostRoutes, LocalEndpoint, POD_INTERFACE_PREFIX};
 use margay_net::{Cidr, FibBatch};
 use tokio::sync::{mpsc, oneshot};
 
@@ -46,6 +46,10 @@ pub enum ToFelix {
     /// The node's own addresses: the source of what the host sends over BGP routes, and announced where they are on
     /// the loopback.
     NodeAddresses(Vec<IpAddr>),
+    /// What BGP needs of the host beside its routes, as a whole; what differs from the one before is changed. Before the first
+    /// one, routes to peers and addresses on pods' interfaces that are there stay. It is best sent before [`ToFelix::InSync`]:
+    /// then the guard of services stays across a restart, too.
+    HostRoutes(HostRoutes),
     /// Best routes from the speaker.
     Fib(FibBatch),
     /// The whole set of next hops that are on no link, whose ways the speaker asks for: each is answered by

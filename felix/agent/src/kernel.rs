@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use margay_felix_core::routes::{
-    BGP, BLACKHOLE, Hop, Input, InterfaceAddress, KernelNeighbour, KernelOp, KernelRoute, LinkInfo, Refusal, Target,
-    WORKLOAD,
+    BGP, BLACKHOLE, Hop, Input, InterfaceAddress, KernelNeighbour, KernelOp, KernelRoute, LinkInfo, PEER, Refusal,
+    Target, WORKLOAD,
 };
-use margay_net::Cidr;
+use margay_net::{Cidr, Family};
 use margay_netlink::rtnl::{
     Address, Event, Link, Neighbour, Route, RouteChange, RouteFilter, RouteHop, RouteKind, Rtnl,
 };
@@ -19,13 +19,16 @@ const ENOENT: i32 = 2;
 const ESRCH: i32 = 3;
 const EEXIST: i32 = 17;
 const ENODEV: i32 = 19;
+const EADDRNOTAVAIL: i32 = 99;
+/// `RT_SCOPE_HOST`.
+const SCOPE_HOST: u8 = 254;
 
 /// The agent's requests to the kernel.
 #[derive(Debug)]
 pub(crate) struct Kernel {
     /// For routes and neighbours; the monitor leaves out what it causes.
     routes: Rtnl,
-    /// For links; what it causes is told.
+    /// For links and their addresses; what it causes is told.
     links: Rtnl,
     known_links: BTreeSet<u32>,
     known_addresses: BTreeSet<(u32, IpAddr, Cidr)>,
@@ -41,7 +44,7 @@ impl Kernel {
             links: Rtnl::open()?,
             known_links: BTreeSet::new(),
             known_addresses: BTreeSet::new(),
-            protocols: if routes_only { &[BGP] } else { &[WORKLOAD, BLACKHOLE, BGP] },
+            protocols: if routes_only { &[BGP] } else { &[WORKLOAD, BLACKHOLE, BGP, PEER] },
         })
     }
 
@@ -63,7 +66,10 @@ impl Kernel {
                         KernelOp::Add(route) => RouteChange::Add(to_route(route)),
                         KernelOp::Replace(route) => RouteChange::Replace(to_route(route)),
                         KernelOp::Delete(route) => RouteChange::Delete(to_route(route)),
-                        KernelOp::SetNeighbour(_) | KernelOp::DeleteNeighbour(_) => return None,
+                        KernelOp::SetNeighbour(_)
+                        | KernelOp::DeleteNeighbour(_)
+                        | KernelOp::AddAddress { .. }
+                        | KernelOp::DeleteAddress { .. } => return None,
                     },
                 ))
             })
@@ -83,7 +89,19 @@ impl Kernel {
                     Err(error) if error.errno().is_some_and(is_absent) => Ok(()),
                     other => other,
                 },
-                _ => continue,
+                KernelOp::AddAddress { interface, addr } => {
+                    match self.links.add_address(&peering_address(*interface, *addr)) {
+                        Err(error) if error.errno() == Some(EEXIST) => Ok(()),
+                        other => other,
+                    }
+                }
+                KernelOp::DeleteAddress { interface, addr } => {
+                    match self.links.delete_address(&peering_address(*interface, *addr)) {
+                        Err(error) if matches!(error.errno(), Some(EADDRNOTAVAIL | ENODEV)) => Ok(()),
+                        other => other,
+                    }
+                }
+                KernelOp::Add(_) | KernelOp::Replace(_) | KernelOp::Delete(_) => continue,
             };
             match done {
                 Ok(()) => {}
@@ -139,7 +157,7 @@ impl Kernel {
     pub(crate) fn host_routes(&mut self) -> Result<Input, NetlinkError> {
         let all = self.routes.routes(&RouteFilter { protocol: None, interface: None })?;
         let routes = all.into_iter().filter_map(from_route).filter(|route| !route.is_ours());
-        Ok(Input::HostRoutes(routes.collect()))
+        Ok(Input::OthersRoutes(routes.collect()))
     }
 
     fn sees(&self, protocol: u8) -> bool {
@@ -224,6 +242,16 @@ fn address_key(address: &Address) -> (u32, IpAddr, Cidr) {
 fn interface_address(address: &Address) -> InterfaceAddress {
     let (interface, addr, connected) = address_key(address);
     InterfaceAddress { interface, addr, connected, usable: address.is_usable() }
+}
+
+/// The address that a workload peers with, as Calico has it: on the workload's own link, so that it is local there and the
+/// way back is the workload's route.
+///
+/// Its scope keeps IPv4 from taking it as the source of what the host sends to the workload. IPv6 has no such scope: what the
+/// host sends to that workload alone may have it as its source, and the answers find it.
+fn peering_address(interface: u32, addr: IpAddr) -> Address {
+    let scope = if addr.is_ipv4() { SCOPE_HOST } else { 0 };
+    Address { scope, ..Address::new(interface, addr, Family::of(addr).bits()) }.without_dad()
 }
 
 fn to_route(route: &KernelRoute) -> Route {

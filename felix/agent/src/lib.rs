@@ -21,6 +21,7 @@ mod status;
 pub use agent::spawn;
 pub use handle::{AgentOptions, FelixHandle, ToFelix};
 pub use margay_felix_core::routes::{
-    BGP as BGP_PROTOCOL, BLACKHOLE as BLACKHOLE_PROTOCOL, LocalEndpoint, WORKLOAD as WORKLOAD_PROTOCOL,
+    BGP as BGP_PROTOCOL, BLACKHOLE as BLACKHOLE_PROTOCOL, HostRoutes, LocalEndpoint, PEER as PEER_PROTOCOL,
+    WORKLOAD as WORKLOAD_PROTOCOL,
 };
 pub use status::FelixStatus;

@@ -1,9 +1,11 @@
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use margay_felix_core::policy::{PolicyChanges, PolicyTables};
+use margay_net::Cidr;
 use margay_netlink::nft::AsyncTableMonitor;
 
-use crate::policy::{PolicyDataplane, PolicyError};
+use crate::policy::{HostRules, PolicyDataplane, PolicyError};
 
 const FIRST_RETRY: Duration = Duration::from_millis(20);
 const LAST_RETRY: Duration = Duration::from_secs(10);
@@ -15,6 +17,9 @@ const COMPARISONS: Duration = Duration::from_millis(50);
 #[derive(Debug, Default)]
 pub(crate) struct Policies {
     tables: PolicyTables,
+    host: HostRules,
+    /// The services that the kernel guards, as far as it was said.
+    guarded: BTreeSet<Cidr>,
     dataplane: Option<PolicyDataplane>,
     /// The kernel's copy was made equal once, and is to follow.
     started: bool,
@@ -53,6 +58,25 @@ impl Policies {
                 self.resync();
             }
         }
+    }
+
+    /// Has these interfaces' pods alone reach the node's BGP port.
+    pub(crate) fn set_bgp_peers(&mut self, bgp_peers: BTreeSet<String>) {
+        self.change_host(HostRules { bgp_peers, ..self.host.clone() });
+    }
+
+    /// Has what is forwarded to these services dropped.
+    pub(crate) fn set_services(&mut self, services: BTreeSet<Cidr>) {
+        self.change_host(HostRules { services, ..self.host.clone() });
+    }
+
+    /// The services that the kernel guards, if it has guarded others the last time that this was asked.
+    pub(crate) fn newly_guarded(&mut self) -> Option<BTreeSet<Cidr>> {
+        let is_news = self.started && self.trouble.is_none() && self.guarded != self.host.services;
+        is_news.then(|| {
+            self.guarded.clone_from(&self.host.services);
+            self.guarded.clone()
+        })
     }
 
     /// Makes the kernel's copy equal to the tables, and has it follow them.
@@ -125,6 +149,27 @@ impl Policies {
         self.last_change
     }
 
+    fn change_host(&mut self, host: HostRules) {
+        if self.host == host {
+            return;
+        }
+        self.host = host;
+        if !self.started {
+            return;
+        }
+        match &mut self.dataplane {
+            Some(dataplane) if self.trouble.is_none() => {
+                if let Err(error) = dataplane.apply_host(&self.host) {
+                    tracing::warn!(%error, "a change of the host's own rules was refused; comparing all of it");
+                    self.resync();
+                }
+            }
+            _ => {
+                self.resync();
+            }
+        }
+    }
+
     /// Makes the kernel's copy equal to the tables; how many objects differed.
     fn resync(&mut self) -> u64 {
         let begin = Instant::now();
@@ -152,6 +197,7 @@ impl Policies {
             Some(dataplane) => dataplane,
             None => self.dataplane.insert(PolicyDataplane::open()?),
         };
+        dataplane.set_host(self.host.clone());
         let report = dataplane.resync(&self.tables)?;
         if !report.is_clean() {
             tracing::info!(repaired = ?report.repaired, took = ?report.duration, "the policy was brought into the kernel");

@@ -8,7 +8,8 @@ use serde::Serialize;
 pub struct FelixStatus {
     /// The datastore's state was told and the kernel follows it.
     pub in_sync: bool,
-    /// What the kernel holds, by kind: `workload`, `blackhole`, `bgp`, `neighbour`.
+    /// What the kernel holds, by kind: `workload`, `blackhole`, `bgp`, `neighbour`, `peer` (host routes to BGP peers),
+    /// `address` (of the node, on the interfaces of workloads that peer).
     pub routes: BTreeMap<String, u64>,
     /// What others changed and the agent put right since its start, by kind: those of `routes`, `policy` and
     /// `sysctl`.
@@ -17,6 +18,8 @@ pub struct FelixStatus {
     pub announced: BTreeMap<Cidr, LocalRouteSource>,
     /// What the kernel refuses, in words; tried again until it works.
     pub failures: Vec<String>,
+    /// What is asked for and waits for something else to come, in words: a peer's gateway that is on no connected prefix.
+    pub waiting: Vec<String>,
     /// The last trouble in words, whether or not it is over.
     pub last_error: Option<String>,
     /// Settings below `/proc/sys` that are not as they should be.

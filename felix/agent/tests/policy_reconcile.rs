@@ -6,7 +6,7 @@ mod policy_support;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use margay_felix_agent::policy::{PolicyDataplane, PolicyError, Report};
+use margay_felix_agent::policy::{HostRules, PolicyDataplane, PolicyError, Report};
 use margay_felix_core::policy::*;
 use margay_netlink::nft::NftSocket;
 use policy_support::*;
@@ -125,7 +125,7 @@ fn drift_is_repaired_and_counted_by_object() {
         ("nft add element inet margay identity_range4 { 10.0.0.0/8 : 0:3 }", "map identity_range4", 1),
         ("nft delete element inet margay identity4 { 10.65.0.1 }", "map identity4", 1),
         ("nft flush set inet margay endpoints", "set endpoints", 2),
-        ("nft flush chain inet margay forward", "chain forward", 3),
+        ("nft flush chain inet margay forward", "chain forward", 5),
         ("nft insert rule inet margay from_pod accept", "chain from_pod", 4),
         ("nft add chain inet margay forward { policy drop ; }", "table", 1),
         ("nft add chain inet margay mine", "table", 1),
@@ -139,6 +139,49 @@ fn drift_is_repaired_and_counted_by_object() {
         let report = dataplane.resync(&full_tables()).unwrap();
         assert!(report.is_clean(), "{line}: {report:?}");
     }
+}
+
+#[test]
+fn what_the_host_asks_for_follows_each_step_and_is_repaired() {
+    let node = Namespace::new();
+    let host = |services: &[&str], bgp_peers: &[&str]| HostRules {
+        services: services.iter().map(|service| service.parse().unwrap()).collect(),
+        bgp_peers: bgp_peers.iter().map(|name| (*name).to_owned()).collect(),
+    };
+    let mut stepped = dataplane(&node);
+    stepped.resync(&full_tables()).unwrap();
+    // Neighbours, one within the other, the ends of the address space, and back.
+    for (asked, elements) in [
+        (host(&["10.96.0.0/13", "10.104.0.0/13", "fd96::/112"], &[A]), 4),
+        (host(&["10.96.0.0/12", "10.96.0.7/32", "10.112.0.1/32"], &[A, B]), 6),
+        (host(&["10.96.0.7/32", "10.96.0.8/32"], &[B]), 5),
+        (host(&["0.0.0.0/0", "::/0"], &[]), 5),
+        (host(&["255.255.255.255/32", "ffff::/16"], &[]), 4),
+        (host(&["10.96.0.0/12"], &[A]), 4),
+    ] {
+        assert_eq!(stepped.apply_host(&asked).unwrap().elements, elements, "{asked:?}");
+        let mut fresh = dataplane(&node);
+        fresh.set_host(asked.clone());
+        let report = fresh.resync(&full_tables()).unwrap();
+        assert!(report.is_clean(), "{asked:?}: {report:?}");
+    }
+    for (line, object) in [
+        ("nft delete element inet margay services4 { 10.96.0.0/12 }", "set services4"),
+        ("nft add element inet margay services6 { fd00::/8 }", "set services6"),
+        ("nft flush set inet margay bgp_peers", "set bgp_peers"),
+    ] {
+        node.exec(line);
+        let report = stepped.resync(&full_tables()).unwrap();
+        assert_eq!(repaired(&report), [(object, 1)], "{line}");
+    }
+    let text = node.exec("nft list chain inet margay forward");
+    assert!(text.contains("oifname != \"cali*\" ip daddr @services4 counter packets 0 bytes 0 drop"), "{text}");
+    assert!(text.contains("oifname != \"cali*\" ip6 daddr @services6 counter packets 0 bytes 0 drop"), "{text}");
+    let text = node.exec("nft list chain inet margay to_node");
+    assert!(text.contains("iifname @bgp_peers tcp dport 179 accept"), "{text}");
+    let bad = stepped.apply_host(&host(&[], &["a-name-that-no-link-has"]));
+    assert!(matches!(bad, Err(PolicyError::InterfaceName(_))), "{bad:?}");
+    assert!(stepped.resync(&full_tables()).unwrap().is_clean());
 }
 
 #[test]

@@ -28,6 +28,7 @@ use margay_api::kinds::{
 };
 use margay_api::kubernetes::{EndpointSlice, Service};
 use margay_bgp_core::{DecisionConfig, Drain, GracefulRestartConfig, Multipath, PeerConfig, PeerName, SpeakerConfig};
+use margay_felix_agent::HostRoutes;
 use margay_net::{Asn, Cidr, Family};
 
 pub(crate) use cluster::{addresses, node_asn, router_id};
@@ -71,34 +72,6 @@ pub(crate) struct BgpPlan {
     pub(crate) problems: Vec<PlanProblem>,
     /// What `prefixAdvertisements` asked for when all of it could be resolved last.
     advertisements: Vec<Advertisement>,
-}
-
-/// What felix has to do for BGP.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct HostRoutes {
-    /// Announced as [`margay_net::LocalRouteSource::Service`], each behind a blackhole route.
-    pub(crate) services: BTreeSet<Cidr>,
-    /// Best routes within are not programmed: the node has its own way to services.
-    pub(crate) not_programmed: BTreeSet<Cidr>,
-    /// Host routes to peers, each by its gateway (`reachableBy`).
-    pub(crate) reachable_by: BTreeMap<IpAddr, IpAddr>,
-    /// The interfaces of local workloads that may peer with this node, each with the addresses (`localWorkloadPeeringIPV4`
-    /// and `V6`) that the node must answer on there.
-    pub(crate) workload_peers: BTreeMap<String, BTreeSet<IpAddr>>,
-    /// Globs of interfaces whose connected prefixes are not announced.
-    pub(crate) ignored_interfaces: BTreeSet<String>,
-}
-
-impl fmt::Display for HostRoutes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let reachable: Vec<String> =
-            self.reachable_by.iter().map(|(peer, gateway)| format!("{peer} via {gateway}")).collect();
-        write!(
-            f,
-            "services {:?}, not programmed {:?}, reachable by {reachable:?}, workloads that peer {:?}, ignored {:?}",
-            self.services, self.not_programmed, self.workload_peers, self.ignored_interfaces
-        )
-    }
 }
 
 /// Where a session comes from.

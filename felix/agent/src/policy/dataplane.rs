@@ -6,6 +6,7 @@ use margay_netlink::NetlinkError;
 use margay_netlink::nft::{Batch, Chain, Element, NftError, NftErrorKind, NftSocket, Rule, Set, TableMonitor};
 
 use super::entries::*;
+use super::host::HostRules;
 use super::skeleton::{ALLOW_RANGE, NEIGHBOUR_DISCOVERY, TABLE, TABLE_COMMENT, chains, sets};
 
 /// How often a resync that another writer disturbed reads again before it writes without that check.
@@ -61,11 +62,12 @@ impl Report {
 pub struct PolicyDataplane {
     socket: NftSocket,
     port_ranges: PortRanges,
+    host: HostRules,
 }
 
 impl PolicyDataplane {
     pub fn open() -> Result<PolicyDataplane, PolicyError> {
-        Ok(PolicyDataplane { socket: NftSocket::open()?, port_ranges: PortRanges::new() })
+        Ok(PolicyDataplane { socket: NftSocket::open()?, port_ranges: PortRanges::new(), host: HostRules::default() })
     }
 
     /// Watches for changes that others make to the table.
@@ -85,9 +87,10 @@ impl PolicyDataplane {
     ///
     /// What is right stays untouched, and traffic sees the old state or the new one, nothing between.
     pub fn resync(&mut self, tables: &PolicyTables) -> Result<Report, PolicyError> {
-        check_names(tables)?;
+        check_names(tables.endpoints.keys().chain(&self.host.bgp_peers))?;
         let mut port_ranges = PortRanges::new();
-        let wanted = all_entries(tables, &mut port_ranges);
+        let mut wanted = all_entries(tables, &mut port_ranges);
+        wanted.extend(self.host.entries());
         let report = self.reconcile(Some(&wanted))?;
         self.port_ranges = port_ranges;
         Ok(report)
@@ -96,7 +99,7 @@ impl PolicyDataplane {
     /// Removes and adds what the change says, in one transaction.
     pub fn apply(&mut self, changes: &PolicyChanges) -> Result<Applied, PolicyError> {
         let start = Instant::now();
-        check_names(&changes.added)?;
+        check_names(changes.added.endpoints.keys())?;
         let (mut ranges_removed, mut ranges_added) = (PortRanges::new(), PortRanges::new());
         let mut removed = entries(&changes.removed, &mut ranges_removed);
         let mut added = entries(&changes.added, &mut ranges_added);
@@ -107,6 +110,33 @@ impl PolicyDataplane {
             added.entry(ALLOW_RANGE).or_default().extend(port_range_entries(*group, after));
         }
 
+        let elements = self.replace(&removed, &added)?;
+        for (group, after) in groups {
+            if after.is_empty() {
+                self.port_ranges.remove(&group);
+            } else {
+                self.port_ranges.insert(group, after);
+            }
+        }
+        Ok(Applied { elements, duration: start.elapsed() })
+    }
+
+    /// Names what the host asks of the table; the next [`resync`](Self::resync) has it.
+    pub fn set_host(&mut self, host: HostRules) {
+        self.host = host;
+    }
+
+    /// Goes from what the host asked before to this, in one transaction.
+    pub fn apply_host(&mut self, host: &HostRules) -> Result<Applied, PolicyError> {
+        let start = Instant::now();
+        check_names(host.bgp_peers.iter())?;
+        let elements = self.replace(&self.host.entries(), &host.entries())?;
+        self.host.clone_from(host);
+        Ok(Applied { elements, duration: start.elapsed() })
+    }
+
+    /// Removes what only `removed` has and adds what only `added` has; returns the number of entries.
+    fn replace(&mut self, removed: &Entries, added: &Entries) -> Result<usize, NftError> {
         let mut batch = Batch::new(TABLE);
         let mut count = 0;
         let names: BTreeSet<_> = removed.keys().chain(added.keys()).copied().collect();
@@ -122,14 +152,7 @@ impl PolicyDataplane {
             }
         }
         self.socket.commit(batch)?;
-        for (group, after) in groups {
-            if after.is_empty() {
-                self.port_ranges.remove(&group);
-            } else {
-                self.port_ranges.insert(group, after);
-            }
-        }
-        Ok(Applied { elements: count, duration: start.elapsed() })
+        Ok(count)
     }
 
     /// Removes the table. Everything passes then, as on a host without policy.
@@ -290,8 +313,8 @@ fn repair_elements(batch: &mut Batch, set: &Set, dumped: Vec<Element>, wanted: &
     count
 }
 
-fn check_names(tables: &PolicyTables) -> Result<(), PolicyError> {
-    match tables.endpoints.keys().find(|name| !(1..=15).contains(&name.len()) || name.contains('\0')) {
+fn check_names<'a>(mut names: impl Iterator<Item = &'a String>) -> Result<(), PolicyError> {
+    match names.find(|name| !(1..=15).contains(&name.len()) || name.contains('\0')) {
         Some(name) => Err(PolicyError::InterfaceName(name.clone())),
         None => Ok(()),
     }

@@ -17,8 +17,12 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    fn new(key: Key) -> Entry {
+    pub(super) fn new(key: Key) -> Entry {
         Entry { key: key.build(), last: None, data: None }
+    }
+
+    pub(super) fn range(first: IpAddr, last: IpAddr) -> Entry {
+        Entry { key: address_key(first), last: Some(address_key(last)), data: None }
     }
 
     fn with_data(key: Key, data: u32) -> Entry {
@@ -136,7 +140,7 @@ pub(super) fn elements<'a>(
 pub(super) fn from_elements(set: &str, mut elements: Vec<Element>) -> Option<BTreeSet<Entry>> {
     // An end sorts before the start of the next range at the same key.
     elements.sort_by(|a, b| (&a.key, !a.interval_end).cmp(&(&b.key, !b.interval_end)));
-    let interval = set == IDENTITY_RANGE4 || set == IDENTITY_RANGE6;
+    let interval = [IDENTITY_RANGE4, IDENTITY_RANGE6, SERVICES4, SERVICES6].contains(&set);
     let mut out = BTreeSet::new();
     let mut open: Option<Entry> = None;
     for element in elements {

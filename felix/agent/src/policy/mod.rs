@@ -6,7 +6,9 @@
 
 mod dataplane;
 mod entries;
+mod host;
 mod skeleton;
 
 pub use dataplane::{Applied, PolicyDataplane, PolicyError, Report};
+pub use host::HostRules;
 pub use skeleton::TABLE;

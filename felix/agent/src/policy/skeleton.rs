@@ -5,8 +5,9 @@
 //!      |
 //!  conntrack
 //!      |
-//! input 0          to_node      established -> pass; BGP and router advertisements -> drop; -> from_pod
-//! forward 0        forward      established -> pass; from a pod -> from_pod; to a pod -> to_pod
+//! input 0          to_node      established -> pass; BGP, but of peers, and router advertisements -> drop; -> from_pod
+//! forward 0        forward      established -> pass; from a pod -> from_pod; to a pod -> to_pod;
+//!                               to a service that nothing here serves -> drop
 //!
 //!   from_pod  no egress program -> pass   egress   peer's identity by daddr  -> allow_out  judged by program_out
 //!   to_pod    no ingress program -> pass  ingress  peer's identity by saddr  -> allow_in   judged by program_in
@@ -44,6 +45,9 @@ pub(super) const ALLOW_PROTO: &str = "allow_proto";
 pub(super) const ALLOW_ONE: &str = "allow_one";
 pub(super) const ALLOW_RANGE: &str = "allow_range";
 pub(super) const NEIGHBOUR_DISCOVERY: &str = "neighbour_discovery";
+pub(super) const BGP_PEERS: &str = "bgp_peers";
+pub(super) const SERVICES4: &str = "services4";
+pub(super) const SERVICES6: &str = "services6";
 
 /// ICMPv6 types that a pod and its node exchange on their link: MLD (RFC 2710, 3810) and neighbour discovery (RFC
 /// 4861) but for what only routers send.
@@ -79,6 +83,9 @@ pub(super) fn sets() -> Vec<Set> {
         Set::hash(ALLOW_ONE, &[Mark, ClassId, InetProto, InetService]),
         Set::interval(ALLOW_RANGE, &[Mark, ClassId, InetProto, InetService]),
         Set::hash(NEIGHBOUR_DISCOVERY, &[icmpv6_type]),
+        Set::hash(BGP_PEERS, &[Ifname]),
+        Set::interval(SERVICES4, &[Ipv4Addr]),
+        Set::interval(SERVICES6, &[Ipv6Addr]),
     ]
 }
 
@@ -182,7 +189,12 @@ fn to_node_rules() -> Vec<Rule> {
         steps([neighbour_discovery(), vec![Expr::Verdict(Verdict::Accept)]]),
         drop_rule(icmpv6(ROUTER_ADVERTISEMENT), "pods are no routers"),
         drop_rule(icmpv6(REDIRECT), "pods are no routers"),
-        drop_rule(bgp, "pods are no BGP peers"),
+        steps([
+            vec![load(MetaKey::Iifname, R0), find(BGP_PEERS, R0)],
+            bgp.clone(),
+            vec![Expr::Verdict(Verdict::Accept)],
+        ]),
+        drop_rule(bgp, "the pod is no BGP peer"),
         steps([vec![Expr::Verdict(Verdict::Jump(Side::OUT.entry_chain.into()))]]),
     ]
 }
@@ -195,7 +207,23 @@ fn forward_rules() -> Vec<Rule> {
             Expr::Verdict(Verdict::Jump(side.entry_chain.into())),
         ]])
     };
-    vec![established(), jump(&Side::OUT), jump(&Side::IN)]
+    // What a proxy sends on has its endpoint's address by then (a translation comes before the forward hook), and what it takes
+    // itself, at an address of this host, is not forwarded: the local table comes before every other.
+    let service = |family, offset, len, set| {
+        let to_other = vec![
+            load(MetaKey::Oifname, R0),
+            Expr::Cmp { sreg: R0, op: CmpOp::Neq, data: POD_INTERFACE_PREFIX.to_vec() },
+        ];
+        let to_service = vec![network(offset, len, R0), find(set, R0)];
+        drop_rule(steps_of([nfproto(family), to_other, to_service]), "nothing here serves it, and it would come back")
+    };
+    vec![
+        established(),
+        jump(&Side::OUT),
+        jump(&Side::IN),
+        service(NFPROTO_IPV4, 16, 4, SERVICES4),
+        service(NFPROTO_IPV6, 24, 16, SERVICES6),
+    ]
 }
 
 fn entry_rules(side: &Side) -> Vec<Rule> {

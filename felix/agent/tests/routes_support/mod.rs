@@ -203,7 +203,7 @@ pub fn routes() -> Vec<String> {
     let names: std::collections::BTreeMap<_, _> =
         rtnl.links().unwrap().into_iter().map(|link| (link.index, link.name)).collect();
     let mut all = Vec::new();
-    for protocol in [WORKLOAD_PROTOCOL, BLACKHOLE_PROTOCOL, BGP_PROTOCOL] {
+    for protocol in [WORKLOAD_PROTOCOL, BLACKHOLE_PROTOCOL, BGP_PROTOCOL, PEER_PROTOCOL] {
         for route in rtnl.routes(&RouteFilter { protocol: Some(protocol), interface: None }).unwrap() {
             let kind = if route.kind == RouteKind::Blackhole { "blackhole " } else { "" };
             let mut text = format!("{protocol} {kind}{}", route.prefix);

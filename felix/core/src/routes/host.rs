@@ -58,9 +58,25 @@ impl Host {
         self.addresses.values().flatten().any(|((found, _), usable)| *usable && *found == addr)
     }
 
-    /// Tells whether the address is on the loopback.
-    pub(super) fn has_on_loopback(&self, addr: IpAddr) -> bool {
-        self.links.values().filter(|link| link.loopback && link.up).any(|link| {
+    /// Tells whether an interface has the address.
+    pub(super) fn has_on(&self, interface: u32, addr: IpAddr) -> bool {
+        self.addresses.get(&interface).into_iter().flatten().any(|((found, _), _)| *found == addr)
+    }
+
+    /// An interface's addresses that are alone in their prefix, without link-local ones.
+    pub(super) fn single_addresses(&self, interface: u32) -> impl Iterator<Item = IpAddr> {
+        let of_link = self.addresses.get(&interface).into_iter().flatten();
+        let single = of_link.filter(|((addr, connected), _)| connected.is_host() && !is_link_local(*addr));
+        single.map(|((addr, _), _)| *addr)
+    }
+
+    pub(super) fn links(&self) -> impl Iterator<Item = &LinkInfo> {
+        self.links.values()
+    }
+
+    /// Tells whether the address is on a loopback that is not left out.
+    pub(super) fn has_on_loopback(&self, addr: IpAddr, is_left_out: impl Fn(&str) -> bool) -> bool {
+        self.links.values().filter(|link| link.loopback && link.up && !is_left_out(&link.name)).any(|link| {
             let of_link = self.addresses.get(&link.index);
             of_link.is_some_and(|of_link| of_link.iter().any(|((found, _), usable)| *usable && *found == addr))
         })
@@ -80,6 +96,11 @@ impl Host {
     /// Finds how the next hops are reached; those that can't be reached are left out.
     pub(super) fn resolve(&self, next_hops: &BTreeSet<NextHop>) -> BTreeSet<Hop> {
         next_hops.iter().filter_map(|next_hop| self.resolve_one(next_hop)).collect()
+    }
+
+    /// Finds the running link with the longest prefix that has the gateway.
+    pub(super) fn hop_to(&self, gateway: IpAddr) -> Option<Hop> {
+        self.resolve_one(&NextHop::via(gateway))
     }
 
     fn resolve_one(&self, next_hop: &NextHop) -> Option<Hop> {

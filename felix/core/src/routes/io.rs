@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use margay_net::{Cidr, FibBatch, FromFelix, Mac};
 use serde::Serialize;
 
-use super::{BGP, BLACKHOLE, METRIC, WORKLOAD};
+use super::host_routes::HostRoutes;
+use super::{BGP, BLACKHOLE, METRIC, PEER, WORKLOAD};
 
 /// A pod's end on this node, by its host interface.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -85,6 +86,10 @@ impl KernelRoute {
         KernelRoute { prefix, metric: METRIC, protocol: BGP, target, prefsrc }
     }
 
+    pub(super) fn peer(prefix: Cidr, hop: Hop) -> KernelRoute {
+        KernelRoute { prefix, metric: METRIC, protocol: PEER, target: Target::Via([hop].into()), prefsrc: None }
+    }
+
     /// Tells whether some next hop is through the interface.
     pub fn uses(&self, interface: u32) -> bool {
         matches!(&self.target, Target::Via(hops) if hops.iter().any(|hop| hop.interface == interface))
@@ -125,6 +130,10 @@ pub enum Object {
     Bgp,
     /// A permanent neighbour entry of a pod.
     Neighbour,
+    /// A host route to a BGP peer.
+    Peer,
+    /// An address of the node on a pod's interface, for a workload that peers.
+    Address,
 }
 
 impl Object {
@@ -135,6 +144,8 @@ impl Object {
             Object::Blackhole => "blackhole",
             Object::Bgp => "bgp",
             Object::Neighbour => "neighbour",
+            Object::Peer => "peer",
+            Object::Address => "address",
         }
     }
 
@@ -143,6 +154,7 @@ impl Object {
             WORKLOAD => Some(Object::Workload),
             BLACKHOLE => Some(Object::Blackhole),
             BGP => Some(Object::Bgp),
+            PEER => Some(Object::Peer),
             _ => None,
         }
     }
@@ -155,6 +167,8 @@ impl fmt::Display for Object {
             Object::Blackhole => "blackhole",
             Object::Bgp => "BGP route",
             Object::Neighbour => "neighbour",
+            Object::Peer => "route to peer",
+            Object::Address => "address",
         })
     }
 }
@@ -182,10 +196,15 @@ pub enum Input {
     NodeAddresses(BTreeSet<IpAddr>),
     /// Best routes from the speaker.
     Fib(FibBatch),
+    /// What BGP needs beside its routes; takes the place of the whole before.
+    HostRoutes(HostRoutes),
+    /// The kernel drops what it would forward to these; answers [`Output::GuardServices`] once it is so, and again whenever it
+    /// is so for another set.
+    ServicesGuarded(BTreeSet<Cidr>),
     /// The whole set of next hops whose ways the speaker asks for.
     TrackNextHops(BTreeSet<IpAddr>),
-    /// All routes of the main table with other protocols than the three; answers [`Output::ListHostRoutes`].
-    HostRoutes(Vec<KernelRoute>),
+    /// All routes of the main table with other protocols than the node's own; answers [`Output::ListOthersRoutes`].
+    OthersRoutes(Vec<KernelRoute>),
     /// A link came or changed.
     Link(LinkInfo),
     LinkGone {
@@ -210,7 +229,7 @@ pub enum Input {
         mac: Option<Mac>,
         by_hand: bool,
     },
-    /// All routes of the main table with one of the three protocols, and all permanent neighbours. `blame`: what differs
+    /// All routes of the main table with one of the node's own protocols, and all permanent neighbours. `blame`: what differs
     /// from what was known counts as drift.
     Dump {
         routes: Vec<KernelRoute>,
@@ -247,6 +266,17 @@ pub enum KernelOp {
     SetNeighbour(KernelNeighbour),
     /// Removes it; that it isn't there is no failure.
     DeleteNeighbour(KernelNeighbour),
+    /// Gives a pod's interface an address of the node's, alone in its prefix, usable at once, and if possible never chosen as
+    /// the source of what the host sends; that it is there is no failure.
+    AddAddress {
+        interface: u32,
+        addr: IpAddr,
+    },
+    /// Removes it; that it isn't there is no failure.
+    DeleteAddress {
+        interface: u32,
+        addr: IpAddr,
+    },
 }
 
 impl fmt::Display for KernelOp {
@@ -257,6 +287,8 @@ impl fmt::Display for KernelOp {
             KernelOp::Delete(route) => write!(f, "delete {route}"),
             KernelOp::SetNeighbour(entry) => write!(f, "set neighbour {}", entry.addr),
             KernelOp::DeleteNeighbour(entry) => write!(f, "delete neighbour {}", entry.addr),
+            KernelOp::AddAddress { addr, .. } => write!(f, "add address {addr}"),
+            KernelOp::DeleteAddress { addr, .. } => write!(f, "delete address {addr}"),
         }
     }
 }
@@ -268,10 +300,17 @@ pub enum Output {
     Speaker(FromFelix),
     /// Change the kernel, and answer with [`Input::Outcome`] before anything else.
     Kernel(Vec<KernelOp>),
+    /// Drop what would be forwarded to these prefixes and leave this node again: nothing on it serves the address, so that the
+    /// packet would come back. Answer with [`Input::ServicesGuarded`], at once or later; nothing is announced before.
+    ///
+    /// It can't be a blackhole route: the host's own connections to a service are routed before kube-proxy (iptables or
+    /// nftables) puts an endpoint in the service's place, and a blackhole refuses them (`EINVAL`) there. Calico has no such
+    /// route in the kernel either, and drops as here (`serviceLoopPrevention: Drop`).
+    GuardServices(BTreeSet<Cidr>),
     /// List the routes through the interface: the kernel removes some silently. Answer with [`Input::Inspected`].
     Inspect { interface: u32 },
     /// List everything, without blame. Answer with [`Input::Dump`].
     Resync,
-    /// List the routes of others. Answer with [`Input::HostRoutes`].
-    ListHostRoutes,
+    /// List the routes of others. Answer with [`Input::OthersRoutes`].
+    ListOthersRoutes,
 }

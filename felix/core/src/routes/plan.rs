@@ -4,7 +4,7 @@ use margay_net::{Cidr, FromFelix, LocalRouteSource};
 
 use super::io::{KernelOp, KernelRoute, Object, Output, Target};
 use super::reconciler::RouteReconciler;
-use super::{BGP, METRIC};
+use super::{BGP, METRIC, PEER};
 
 /// Operations at once: some milliseconds, in which nothing else of the agent happens.
 const BATCH: usize = 1000;
@@ -25,8 +25,8 @@ impl Diff {
 impl RouteReconciler {
     /// The next thing to be done; `None`: wait.
     ///
-    /// Pods and blocks go before BGP routes, in this order: withdrawals, blackholes, routes of pods, announcements,
-    /// removals. So nothing is announced that the kernel doesn't have, and nothing goes that is announced.
+    /// Pods and blocks go before BGP routes, in this order: withdrawals, the guard of services, blackholes, routes of pods,
+    /// announcements, removals. So nothing is announced that the kernel doesn't have, and nothing goes that is announced.
     pub fn poll_output(&mut self) -> Option<Output> {
         if let Some(output) = self.queue.pop_front() {
             return Some(output);
@@ -48,6 +48,9 @@ impl RouteReconciler {
             if !withdrawn.is_empty() {
                 return Some(Output::Speaker(FromFelix::Local(withdrawn)));
             }
+            if let Some(output) = self.next_guard() {
+                return Some(output);
+            }
             if let Some(output) = self.install_local() {
                 return Some(output);
             }
@@ -58,6 +61,12 @@ impl RouteReconciler {
                 return Some(Output::Speaker(FromFelix::Local(announced)));
             }
             if let Some(output) = self.remove_local() {
+                return Some(output);
+            }
+        }
+        if !self.peering_links.is_empty() {
+            let ops = self.address_ops();
+            if let Some(output) = self.send(ops) {
                 return Some(output);
             }
         }
@@ -74,8 +83,14 @@ impl RouteReconciler {
         let mut taken = false;
         for route in self.kernel.routes_of(prefix) {
             if route.metric != METRIC {
-                // Before the speaker's table is complete a BGP route of another metric may be an earlier version's.
-                if route.is_ours() && (route.protocol != BGP || self.fib.complete) {
+                // Before the speaker's table is complete a BGP route of another metric may be an earlier version's; so may one
+                // to a peer before it is told what BGP needs.
+                let known = match route.protocol {
+                    BGP => self.fib.complete,
+                    PEER => self.for_bgp_told,
+                    _ => true,
+                };
+                if route.is_ours() && known {
                     diff.remove.push(KernelOp::Delete(route.clone()));
                 }
                 continue;
@@ -112,10 +127,11 @@ impl RouteReconciler {
     }
 
     /// A stranger's route stays. So does, until the speaker's table is complete, one of BGP's that was found at the start
-    /// and that no next hops can express.
+    /// and that no next hops can express, and one to a peer until it is told what BGP needs.
     fn may_delete(&self, route: &KernelRoute) -> bool {
         let known = self.fib.complete || self.fib.has(route.prefix) || matches!(route.target, Target::Via(_));
-        route.is_ours() && (known || route.protocol != BGP)
+        let told = self.for_bgp_told || route.protocol != PEER;
+        route.is_ours() && told && (known || route.protocol != BGP)
     }
 
     fn next_answer(&mut self) -> Option<FromFelix> {
@@ -198,9 +214,10 @@ impl RouteReconciler {
 
     /// What this node should announce.
     fn wanted(&self) -> BTreeMap<Cidr, LocalRouteSource> {
-        let mut wanted = BTreeMap::new();
+        let services = self.for_bgp.services.iter();
+        let mut wanted: BTreeMap<_, _> = services.map(|prefix| (*prefix, LocalRouteSource::Service)).collect();
         for &addr in &self.config.node_addresses {
-            if self.host.has_on_loopback(addr) {
+            if self.host.has_on_loopback(addr, |name| self.for_bgp.ignores(name)) {
                 wanted.insert(Cidr::host(addr), LocalRouteSource::Loopback);
             }
         }
@@ -216,7 +233,10 @@ impl RouteReconciler {
 
     /// Tells whether the kernel holds what announcing the prefix promises.
     fn is_announceable(&self, prefix: Cidr, source: LocalRouteSource) -> bool {
-        source == LocalRouteSource::Loopback
-            || self.desired(prefix).is_some_and(|desired| self.kernel.route(prefix, METRIC) == Some(&desired))
+        match source {
+            LocalRouteSource::Loopback => true,
+            LocalRouteSource::Service => self.guarded.contains(&prefix),
+            _ => self.desired(prefix).is_some_and(|desired| self.kernel.route(prefix, METRIC) == Some(&desired)),
+        }
     }
 }

@@ -7,8 +7,9 @@ use super::announce::Announcements;
 use super::failures::Failures;
 use super::fib::Fib;
 use super::host::{Host, source};
+use super::host_routes::HostRoutes;
 use super::io::{
-    Counts, Input, InterfaceAddress, KernelNeighbour, KernelOp, KernelRoute, LinkInfo, Object, Output, Refusal, Target,
+    Counts, Input, InterfaceAddress, KernelNeighbour, KernelOp, KernelRoute, LinkInfo, Object, Output, Target,
 };
 use super::kernel::Kernel;
 use super::local::Local;
@@ -36,7 +37,7 @@ impl Default for RoutesConfig {
 /// - What must go out: [`poll_output`](Self::poll_output) until it returns `None`, then wait for an input or
 ///   [`poll_timeout`](Self::poll_timeout).
 /// - What can be asked: [`is_settled`](Self::is_settled), [`endpoint_state`](Self::endpoint_state),
-///   [`failures`](Self::failures), [`counts`](Self::counts), [`drift`](Self::drift).
+///   [`failures`](Self::failures), [`waiting`](Self::waiting), [`counts`](Self::counts), [`drift`](Self::drift).
 ///
 /// Nothing is changed before [`Input::InSync`] and the first [`Input::Dump`]. BGP routes that are in the kernel by then
 /// are treated as if the speaker wanted them, until its table is complete.
@@ -47,9 +48,18 @@ pub struct RouteReconciler {
     pub(super) local: Local,
     pub(super) fib: Fib,
     pub(super) kernel: Kernel,
-    pub(super) failures: Failures,
+    pub(super) failures: Failures<Cidr>,
     pub(super) announcements: Announcements,
     pub(super) recursion: Recursion,
+    pub(super) for_bgp: HostRoutes,
+    /// It was told what BGP needs. What is there from a run before, or from another agent, is not touched until then.
+    pub(super) for_bgp_told: bool,
+    /// The services that the kernel guards, and those that it was last asked to.
+    pub(super) guarded: BTreeSet<Cidr>,
+    pub(super) guard_asked: BTreeSet<Cidr>,
+    /// Pods' links whose addresses are to be compared.
+    pub(super) peering_links: BTreeSet<u32>,
+    pub(super) address_failures: Failures<(u32, IpAddr)>,
     in_sync: bool,
     dumped: bool,
     /// The source of what the host sends over BGP routes, by family.
@@ -65,7 +75,7 @@ pub struct RouteReconciler {
     pub(super) changed_links: BTreeSet<String>,
     pub(super) told_links: BTreeMap<String, LinkState>,
     pub(super) unapplied: Option<u64>,
-    drift: Counts,
+    pub(super) drift: Counts,
 }
 
 impl RouteReconciler {
@@ -80,6 +90,12 @@ impl RouteReconciler {
             failures: Failures::default(),
             announcements: Announcements::default(),
             recursion: Recursion::default(),
+            for_bgp: HostRoutes::default(),
+            for_bgp_told: false,
+            guarded: BTreeSet::new(),
+            guard_asked: BTreeSet::new(),
+            peering_links: BTreeSet::new(),
+            address_failures: Failures::default(),
             in_sync: false,
             dumped: false,
             sources: BTreeMap::new(),
@@ -139,12 +155,14 @@ impl RouteReconciler {
                     others.into_iter().for_each(|prefix| self.mark(prefix));
                 }
             }
+            Input::HostRoutes(routes) => self.set_for_bgp(routes),
+            Input::ServicesGuarded(guarded) => self.set_guarded(guarded),
             Input::TrackNextHops(addresses) => {
                 if self.recursion.ask(&addresses) {
-                    self.queue.push_back(Output::ListHostRoutes);
+                    self.queue.push_back(Output::ListOthersRoutes);
                 }
             }
-            Input::HostRoutes(routes) => self.recursion.list(routes),
+            Input::OthersRoutes(routes) => self.recursion.list(routes),
             Input::Link(link) => self.link(link, now),
             Input::LinkGone { index } => self.link_gone(index, now),
             Input::Address(address) => self.address(&address, now),
@@ -154,7 +172,7 @@ impl RouteReconciler {
                     if self.config.node_addresses.contains(&addr) {
                         self.queue.push_back(Output::Resync);
                     }
-                    self.addresses_changed(interface, now);
+                    self.addresses_changed(interface, Some(addr), now);
                 }
             }
             Input::Route { route, gone, by_hand } => self.route_event(&route, gone, by_hand, now),
@@ -183,7 +201,7 @@ impl RouteReconciler {
 
     /// When something is tried again that the kernel refused.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.failures.next_retry()
+        self.failures.next_retry().into_iter().chain(self.address_failures.next_retry()).min()
     }
 
     /// Tells whether everything that came in was carried out, or refused by the kernel.
@@ -194,11 +212,13 @@ impl RouteReconciler {
             && self.doomed.is_empty()
             && self.fib_dirty.is_empty()
             && !self.review
+            && self.peering_links.is_empty()
+            && self.guarded == self.for_bgp.services
     }
 
     /// What the kernel refused and still lacks, in words.
     pub fn failures(&self) -> impl Iterator<Item = &str> {
-        self.failures.reasons()
+        self.failures.reasons().chain(self.address_failures.reasons())
     }
 
     /// Tells whether the kernel has all routes and neighbours of an endpoint: `Ok(false)` if it is being done, or an error
@@ -229,7 +249,12 @@ impl RouteReconciler {
 
     /// What the kernel holds.
     pub fn counts(&self) -> Counts {
-        self.kernel.counts()
+        let mut counts = self.kernel.counts();
+        let addresses = self.peering_addresses();
+        if addresses > 0 {
+            counts.insert(Object::Address, addresses);
+        }
+        counts
     }
 
     /// How often something of ours was changed by others and put right.
@@ -243,7 +268,11 @@ impl RouteReconciler {
     }
 
     pub(super) fn is_ready(&self) -> bool {
-        self.in_sync && self.dumped && self.in_flight.is_none()
+        self.is_started() && self.in_flight.is_none()
+    }
+
+    pub(super) fn is_started(&self) -> bool {
+        self.in_sync && self.dumped
     }
 
     pub(super) fn is_pod(&self, name: &str) -> bool {
@@ -267,17 +296,32 @@ impl RouteReconciler {
         if self.local.blocks().contains(&prefix) && !prefix.is_host() {
             return Some(KernelRoute::blackhole(prefix));
         }
-        let target = self.fib.target(prefix)?;
+        if let Some(gateway) = self.for_bgp.gateway_of(prefix) {
+            return self.peer_route(prefix, gateway);
+        }
+        let target = self.fib.target(prefix).filter(|_| self.for_bgp.is_programmed(prefix))?;
         Some(KernelRoute::bgp(prefix, target, self.sources.get(&prefix.family()).copied()))
     }
 
-    /// The node's own way to an address, other than BGP's: to a pod, or nowhere within a block, with the prefix's length.
+    /// The node's own way to an address, other than BGP's: to a pod, to a peer by its gateway, or nowhere within a block, with
+    /// the prefix's length.
     pub(super) fn own_way(&self, addr: IpAddr) -> Option<(u8, Option<ResolvedNextHop>)> {
         let host = Cidr::host(addr);
         if let Some(owner) = self.owner(addr) {
             let is_up = self.host.link(owner).is_some_and(|link| link.up);
             let next_hops = [NextHop { addr, interface: Some(owner.to_owned()) }].into();
             return Some((host.len(), is_up.then_some(ResolvedNextHop { next_hops, metric: METRIC })));
+        }
+        if let Some(Target::Via(hops)) =
+            self.for_bgp.gateway_of(host).and_then(|gateway| self.peer_route(host, gateway)).map(|route| route.target)
+        {
+            let next_hops = hops.into_iter().filter_map(|hop| {
+                Some(NextHop {
+                    addr: hop.gateway?,
+                    interface: Some(self.host.link_by_index(hop.interface)?.name.clone()),
+                })
+            });
+            return Some((host.len(), Some(ResolvedNextHop { next_hops: next_hops.collect(), metric: METRIC })));
         }
         let block = self.local.blocks().iter().find(|block| block.contains(addr))?;
         Some((block.len(), None))
@@ -294,7 +338,8 @@ impl RouteReconciler {
     /// Has a prefix compared.
     pub(super) fn mark(&mut self, prefix: Cidr) {
         let ours = self.kernel.route(prefix, METRIC);
-        if self.local.has(prefix) || ours.is_some_and(|route| route.protocol != BGP) {
+        let is_own = self.local.has(prefix) || self.for_bgp.gateway_of(prefix).is_some();
+        if is_own || ours.is_some_and(|route| route.protocol != BGP) {
             self.review = true;
             self.local_dirty.insert(prefix);
         } else {
@@ -308,6 +353,8 @@ impl RouteReconciler {
         all.extend(self.local.addresses().map(Cidr::host));
         all.extend(self.local.blocks());
         all.extend(self.fib.prefixes());
+        all.extend(self.for_bgp.reachable_by.keys().copied().map(Cidr::host));
+        self.peering_links.extend(self.host.links().map(|link| link.index));
         all.into_iter().for_each(|prefix| self.mark(prefix));
         self.review = true;
     }
@@ -315,6 +362,9 @@ impl RouteReconciler {
     fn retry(&mut self, now: Instant, all: bool) {
         for prefix in self.failures.take_due(now, all) {
             self.mark(prefix);
+        }
+        for (interface, _) in self.address_failures.take_due(now, all) {
+            self.peering_links.insert(interface);
         }
     }
 
@@ -367,12 +417,14 @@ impl RouteReconciler {
     fn link_changed(&mut self, name: &str, now: Instant) {
         self.recursion.review();
         if self.is_pod(name) {
+            self.peering_links.extend(self.host.link(name).map(|link| link.index));
             let addresses = self.local.endpoint(name).map(|endpoint| endpoint.addresses.clone()).unwrap_or_default();
             addresses.into_iter().for_each(|addr| self.mark(Cidr::host(addr)));
         } else {
             self.changed_links.insert(name.to_owned());
             self.resolve();
             self.update_sources();
+            self.mark_peer_routes();
             self.review = true;
         }
         self.retry(now, true);
@@ -380,19 +432,21 @@ impl RouteReconciler {
 
     fn address(&mut self, address: &InterfaceAddress, now: Instant) {
         if self.host.set_address(address) {
-            self.addresses_changed(address.interface, now);
+            self.addresses_changed(address.interface, None, now);
         }
     }
 
-    fn addresses_changed(&mut self, interface: u32, now: Instant) {
-        if self.recursion.uses(interface) {
+    fn addresses_changed(&mut self, interface: u32, lost: Option<IpAddr>, now: Instant) {
+        if self.recursion.uses(interface) || self.has_peer_routes_on(interface) {
             // IPv4 routes go silently with the address that they need.
             self.queue.push_back(Output::Inspect { interface });
         }
         if let Some(link) = self.host.link_by_index(interface) {
-            let name = link.name.clone();
-            if !self.is_pod(&name) {
-                self.link_changed(&name, now);
+            let link = link.clone();
+            if self.is_pod(&link.name) {
+                self.pod_addresses_changed(&link, lost);
+            } else {
+                self.link_changed(&link.name, now);
             }
         }
     }
@@ -419,7 +473,7 @@ impl RouteReconciler {
 
     fn route_event(&mut self, route: &KernelRoute, gone: bool, by_hand: bool, now: Instant) {
         if self.recursion.note(route, gone) {
-            self.queue.push_back(Output::ListHostRoutes);
+            self.queue.push_back(Output::ListOthersRoutes);
         }
         let prefix = route.prefix;
         let known = self.kernel.route(prefix, route.metric).is_some();
@@ -441,7 +495,7 @@ impl RouteReconciler {
     fn dump(&mut self, routes: Vec<KernelRoute>, neighbours: Vec<KernelNeighbour>, blame: bool) {
         if !self.recursion.is_idle() {
             // Whatever made everything else be listed has made these doubtful, too.
-            self.queue.push_back(Output::ListHostRoutes);
+            self.queue.push_back(Output::ListOthersRoutes);
         }
         let first = !self.dumped;
         let mut changed = BTreeSet::new();
@@ -526,38 +580,6 @@ impl RouteReconciler {
             let prefix = route.prefix;
             if self.kernel.set(route) {
                 self.mark(prefix);
-            }
-        }
-    }
-
-    fn outcome(&mut self, results: Vec<Result<(), Refusal>>, now: Instant) {
-        for (op, result) in self.in_flight.take().unwrap_or_default().into_iter().zip(results) {
-            let prefix = match &op {
-                KernelOp::Add(route) | KernelOp::Replace(route) | KernelOp::Delete(route) => route.prefix,
-                KernelOp::SetNeighbour(entry) | KernelOp::DeleteNeighbour(entry) => Cidr::host(entry.addr),
-            };
-            match result {
-                Ok(()) => {
-                    match op {
-                        KernelOp::Add(route) | KernelOp::Replace(route) => _ = self.kernel.set(route),
-                        KernelOp::Delete(route) => _ = self.kernel.remove(route.prefix, route.metric),
-                        KernelOp::SetNeighbour(entry) => {
-                            self.kernel.set_neighbour(entry.interface, entry.addr, Some(entry.mac));
-                        }
-                        KernelOp::DeleteNeighbour(entry) => {
-                            self.kernel.set_neighbour(entry.interface, entry.addr, None);
-                        }
-                    }
-                    if self.diff(prefix).is_empty() {
-                        self.failures.clear(prefix);
-                    }
-                }
-                Err(refusal) => {
-                    let first = self.failures.note(prefix, format!("{op}: {}", refusal.reason), now);
-                    if refusal.exists && first {
-                        self.queue.push_back(Output::Resync);
-                    }
-                }
             }
         }
     }

@@ -48,6 +48,12 @@ pub(super) struct Bench {
     pub(super) reconciler: RouteReconciler,
     pub(super) routes: BTreeMap<(Cidr, u32), KernelRoute>,
     pub(super) neighbours: BTreeMap<(u32, IpAddr), Mac>,
+    /// The services that are guarded.
+    pub(super) guarded: BTreeSet<Cidr>,
+    /// The guard can't be changed for now.
+    pub(super) guard_fails: bool,
+    /// The addresses that the reconciler put.
+    pub(super) addresses: BTreeSet<(u32, IpAddr)>,
     /// Everything that was done and told, in order, in words.
     pub(super) log: Vec<String>,
     /// Prefixes that the kernel refuses.
@@ -71,6 +77,9 @@ impl Bench {
             reconciler: RouteReconciler::new(config),
             routes: kernel.into_iter().map(|route| ((route.prefix, route.metric), route)).collect(),
             neighbours: BTreeMap::new(),
+            guarded: BTreeSet::new(),
+            guard_fails: false,
+            addresses: BTreeSet::new(),
             log: Vec::new(),
             refused: BTreeSet::new(),
             now: Instant::ZERO,
@@ -147,6 +156,13 @@ impl Bench {
         }
     }
 
+    /// The services are guarded, as was asked last.
+    pub(super) fn guard(&mut self) -> Input {
+        let services: Vec<_> = self.guarded.iter().map(Cidr::to_string).collect();
+        self.log.push(format!("guard {}", services.join(" ")));
+        Input::ServicesGuarded(self.guarded.clone())
+    }
+
     fn run(&mut self) {
         while let Some(output) = self.reconciler.poll_output() {
             let answer = match output {
@@ -159,11 +175,18 @@ impl Bench {
                     let routes = self.routes.values().filter(|route| route.uses(interface));
                     Input::Inspected { interface, routes: routes.cloned().collect() }
                 }
+                Output::GuardServices(services) => {
+                    self.guarded = services;
+                    if self.guard_fails {
+                        continue;
+                    }
+                    self.guard()
+                }
                 Output::Resync => self.dump(false),
-                Output::ListHostRoutes => {
+                Output::ListOthersRoutes => {
                     self.log.push("list host routes".into());
                     let routes = self.routes.values().filter(|route| !route.is_ours());
-                    Input::HostRoutes(routes.cloned().collect())
+                    Input::OthersRoutes(routes.cloned().collect())
                 }
             };
             self.reconciler.handle_input(answer, self.now);
@@ -171,6 +194,11 @@ impl Bench {
     }
 
     fn operate(&mut self, op: KernelOp) -> Result<(), Refusal> {
+        if let KernelOp::AddAddress { addr, .. } = &op
+            && self.refused.contains(&Cidr::host(*addr))
+        {
+            return Err(Refusal { reason: "refused".into(), exists: false });
+        }
         let refuse = |exists| Err(Refusal { reason: "refused".into(), exists });
         if let KernelOp::Add(route) | KernelOp::Replace(route) = &op
             && self.refused.contains(&route.prefix)
@@ -189,6 +217,8 @@ impl Bench {
             KernelOp::Delete(route) => _ = self.routes.remove(&(route.prefix, route.metric)),
             KernelOp::SetNeighbour(entry) => _ = self.neighbours.insert((entry.interface, entry.addr), entry.mac),
             KernelOp::DeleteNeighbour(entry) => _ = self.neighbours.remove(&(entry.interface, entry.addr)),
+            KernelOp::AddAddress { interface, addr } => _ = self.addresses.insert((interface, addr)),
+            KernelOp::DeleteAddress { interface, addr } => _ = self.addresses.remove(&(interface, addr)),
         }
         Ok(())
     }

@@ -3,5 +3,6 @@
 mod bench;
 mod bgp;
 mod drift;
+mod for_bgp;
 mod local;
 mod recursion;
