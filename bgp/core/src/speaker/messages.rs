@@ -9,9 +9,7 @@ use crate::fsm::FsmEvent;
 use crate::io::{ConnectionId, EventKind};
 use crate::session::Slot;
 use crate::view::FsmState;
-use crate::wire::{
-    Cease, DecodeContext, HEADER_LEN, MAX_MESSAGE, Message, Notification, Open, Update, decode, frame,
-};
+use crate::wire::{Cease, DecodeContext, HEADER_LEN, MAX_MESSAGE, Message, Notification, Open, Update, decode, frame};
 
 impl Speaker {
     pub(super) fn received_bytes(&mut self, connection: ConnectionId, bytes: Bytes, now: Now) {
