@@ -154,7 +154,8 @@ pub struct ListenRange {
     pub limit: usize,
     /// AS numbers that the peer's OPEN may name; empty: that of the template.
     pub asns: BTreeSet<Asn>,
-    /// `remote` and `passive` are not looked at.
+    /// `remote` and `passive` are not looked at. Where it has a password, a configured peer within `prefix` needs one too
+    /// to connect, since the kernel demands a signature from every address of the prefix.
     pub template: PeerConfig,
 }
 

@@ -222,10 +222,10 @@ pub enum EventKind {
     NotificationSent(String),
     #[error("received NOTIFICATION: {0}")]
     NotificationReceived(String),
-    /// An UPDATE with an attribute that got RFC 7606's treatment.
+    /// An UPDATE with an attribute that got RFC 7606's treatment; at most 20 a minute of each peer.
     #[error("malformed UPDATE: {0}")]
     MalformedUpdate(String),
-    /// A connection from a remote address that is no peer's, or that the session can't take.
+    /// A connection from a remote address that is no peer's, or that the session can't take; at most 20 a minute.
     #[error("connection from {remote} refused: {reason}")]
     ConnectionRefused { remote: SocketAddr, reason: String },
     /// The peer is away and its paths are kept (RFC 4724 section 4.2).

@@ -5,8 +5,8 @@
 //! - what came in goes to [`Speaker::handle_input`] as an [`Input`], with the present as a [`margay_net::Now`];
 //! - what must go out is taken from [`Speaker::poll_output`] until it answers `None`;
 //! - when [`Speaker::poll_timeout`] has passed, [`Speaker::handle_timeout`] is called;
-//! - what can be asked are [`Speaker::peers`], [`Speaker::routes`], [`Speaker::advertised`], [`Speaker::received`]
-//!   and [`Speaker::counters`].
+//! - what can be asked are [`Speaker::peers`], [`Speaker::routes`], [`Speaker::advertised`], [`Speaker::received`],
+//!   [`Speaker::waits`] and [`Speaker::counters`].
 
 mod config;
 mod fsm;

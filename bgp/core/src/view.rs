@@ -92,6 +92,8 @@ pub struct PeerView {
     /// What the peer's operator said when it last shut the session down or reset it (RFC 9003); absent once the session
     /// is up again.
     pub shutdown_message: Option<String>,
+    /// UPDATEs with an attribute that got RFC 7606's treatment.
+    pub malformed_updates: u64,
     /// How often the peer asked for our routes again (RFC 2918).
     pub refreshes_received: u64,
     /// How often we asked for the peer's.
@@ -156,7 +158,9 @@ pub enum AdvertisementReason {
     LearnedFromPeer,
     /// An internal path is told to an internal peer only by a route reflector (RFC 4456).
     NotReflected,
-    /// By a well-known community: `no-export`, `no-export-subconfed`, `no-advertise`, `no-peer` or `blackhole`.
+    /// By a well-known community: `no-export`, `no-export-subconfed`, `no-advertise`, `no-peer` or `blackhole`. Every
+    /// external peer counts as a bilateral one for `no-peer` (RFC 3765); `blackhole` keeps a route from external peers
+    /// where it is honoured (RFC 7999 section 3.2).
     Community {
         community: String,
     },

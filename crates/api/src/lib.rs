@@ -3,6 +3,7 @@
 //!
 //! Keys and JSON follow Calico's etcd v3 layout, so that `calicoctl` and Calico's own nodes can share a datastore.
 
+pub mod fold;
 pub mod kinds;
 pub mod kubernetes;
 mod object;
@@ -10,6 +11,6 @@ pub mod selector;
 mod stored;
 mod yaml;
 
-pub use object::{Labels, Metadata, Object, Problem, RESOURCE_PREFIX, Spec, resource_key};
+pub use object::{Labels, Metadata, Object, Problem, RESOURCE_PREFIX, Spec, resource_key, resource_prefix};
 pub use stored::{Stored, StoredError};
 pub use yaml::{Document, DocumentError, parse_documents};

@@ -5,6 +5,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::fold;
+
 /// Labels or annotations, in order of key.
 pub type Labels = BTreeMap<String, String>;
 
@@ -65,6 +67,12 @@ pub trait Spec:
     /// The lower-case plural, as in keys and URLs.
     const PLURAL: &'static str;
     const NAMESPACED: bool;
+    /// Where the kind's objects are kept, with the slash at the end.
+    const PREFIX: &'static str = RESOURCE_PREFIX;
+    /// The fields of `spec` that are Margay's own, in a kind of Calico's: stored as an annotation (see [`crate::fold`]).
+    const OWN_FIELDS: &'static [&'static str] = &[];
+    /// Whether `status` is what the author of the object wrote: nobody else fills it in.
+    const STATUS_IS_AUTHORED: bool = false;
 
     /// Everything that is wrong with the object beyond its types.
     fn validate(&self, _metadata: &Metadata) -> Vec<Problem> {
@@ -137,15 +145,39 @@ impl<S: Spec> Object<S> {
         problems.extend(self.spec.validate(&self.metadata));
         problems
     }
+
+    /// Moves fields of Margay's own from the annotation, where another client printed it so, to `spec`. What the
+    /// annotation holds beyond them is a problem.
+    pub(crate) fn unfolded(self) -> Result<Object<S>, Problem> {
+        if S::OWN_FIELDS.is_empty() || !self.metadata.annotations.contains_key(fold::OWN_FIELDS_ANNOTATION) {
+            return Ok(self);
+        }
+        let problem = |reason: String| Problem::new("metadata.annotations", reason);
+        let mut json = serde_json::to_value(&self).map_err(|error| problem(error.to_string()))?;
+        fold::unfold(&mut json, S::OWN_FIELDS).map_err(|error| problem(error.to_string()))?;
+        let mut ignored = Vec::new();
+        let object: Object<S> = serde_ignored::deserialize(json, |path| ignored.push(path.to_string()))
+            .map_err(|error| problem(format!("'{}': {error}", fold::OWN_FIELDS_ANNOTATION)))?;
+        ignored.extend(fold::folded_fields(&object.metadata.annotations));
+        match ignored.first() {
+            None => Ok(object),
+            Some(field) => Err(problem(format!("'{}': unknown field '{field}'", fold::OWN_FIELDS_ANNOTATION))),
+        }
+    }
+}
+
+/// What the keys of all objects of a kind begin with.
+pub fn resource_prefix<S: Spec>() -> String {
+    format!("{}{}/", S::PREFIX, S::PLURAL)
 }
 
 /// The key of a resource by namespace (for namespaced kinds) and name.
 pub fn resource_key<S: Spec>(namespace: Option<&str>, name: &str) -> String {
     match namespace {
         Some(namespace) if S::NAMESPACED => {
-            format!("{RESOURCE_PREFIX}{}/{namespace}/{name}", S::PLURAL)
+            format!("{}{}/{namespace}/{name}", S::PREFIX, S::PLURAL)
         }
-        _ => format!("{RESOURCE_PREFIX}{}/{name}", S::PLURAL),
+        _ => format!("{}{}/{name}", S::PREFIX, S::PLURAL),
     }
 }
 

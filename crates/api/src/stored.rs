@@ -1,6 +1,7 @@
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::fold::{self, OWN_FIELDS_ANNOTATION, folded_fields};
 use crate::{Object, Spec};
 
 /// A resource as the datastore holds it: the fields that Margay knows, typed, and those that it does not know, kept
@@ -30,20 +31,31 @@ impl<S: Spec> Stored<S> {
     pub fn decode(key: &str, json: &[u8]) -> Result<Stored<S>, StoredError> {
         let error =
             |error: serde_json::Error| StoredError { key: key.to_owned(), kind: S::KIND, reason: error.to_string() };
-        let mut ignored = Vec::new();
+        if !S::OWN_FIELDS.is_empty() {
+            let mut raw: Value = serde_json::from_slice(json).map_err(error)?;
+            fold::unfold(&mut raw, S::OWN_FIELDS).map_err(|broken| error(serde::de::Error::custom(broken)))?;
+            return Stored::read(&raw, Some(&raw)).map_err(error);
+        }
         let mut deserializer = serde_json::Deserializer::from_slice(json);
-        let object: Object<S> =
-            serde_ignored::deserialize(&mut deserializer, |path| ignored.push(segments(&path))).map_err(error)?;
-        let mut unknown = Vec::new();
-        if !ignored.is_empty() {
-            let raw: Value = serde_json::from_slice(json).map_err(error)?;
-            for path in ignored {
-                if let Some(value) = at(&raw, &path) {
-                    unknown.push((path, value.clone()));
-                }
+        let read = Stored::read(&mut deserializer, None).map_err(error)?;
+        match read.unknown.is_empty() {
+            true => Ok(read),
+            false => {
+                let raw: Value = serde_json::from_slice(json).map_err(error)?;
+                Stored::read(&raw, Some(&raw)).map_err(error)
             }
         }
-        Ok(Stored { object, unknown })
+    }
+
+    /// Reads the object; the fields that are not known are taken from `raw`, and are empty without it.
+    fn read<'de, D: serde::Deserializer<'de>>(from: D, raw: Option<&Value>) -> Result<Stored<S>, D::Error> {
+        let mut ignored = Vec::new();
+        let object: Object<S> = serde_ignored::deserialize(from, |path| ignored.push(segments(&path)))?;
+        let value = |path: Vec<String>| {
+            let value = raw.and_then(|raw| at(raw, &path)).cloned().unwrap_or_default();
+            (path, value)
+        };
+        Ok(Stored { object, unknown: ignored.into_iter().map(value).collect() })
     }
 
     /// The JSON to store: the object with its unknown fields where they were, without `resourceVersion`.
@@ -54,13 +66,16 @@ impl<S: Spec> Stored<S> {
         for (path, value) in &self.unknown {
             put(&mut json, path, value);
         }
+        fold::fold(&mut json, S::OWN_FIELDS);
         json.to_string().into_bytes()
     }
 
     /// The paths of the fields that Margay does not know, as in `spec.ingress.0.notProtocol`. Whoever acts on the object
     /// must decide whether it can do so without them.
     pub fn unknown_fields(&self) -> impl Iterator<Item = String> {
-        self.unknown.iter().map(|(path, _)| path.join("."))
+        let own = if S::OWN_FIELDS.is_empty() { Vec::new() } else { folded_fields(&self.object.metadata.annotations) };
+        let folded = own.into_iter().map(|field| format!("metadata.annotations.{OWN_FIELDS_ANNOTATION}.{field}"));
+        self.unknown.iter().map(|(path, _)| path.join(".")).chain(folded).collect::<Vec<_>>().into_iter()
     }
 
     /// Replaces what Margay knows by `object`, and keeps what it does not know.
@@ -128,21 +143,66 @@ fn put(json: &mut Value, path: &[String], value: &Value) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kinds::NodeSpec;
+    use crate::kinds::{BgpPeerSpec, NodeSpec};
 
     #[test]
     fn unknown_fields_survive_a_read_modify_write() {
         let json = br#"{"kind":"Node","apiVersion":"projectcalico.org/v3","metadata":{"name":"n1","finalizers":["x"]},
-            "spec":{"bgp":{"ipv4Address":"10.0.0.1/24","novel":{"deep":1}},"wireguard":{"interfaceIPv4Address":"10.0.0.9"}}}"#;
+            "spec":{"bgp":{"ipv4Address":"10.0.0.1/24","novel":{"deep":1}},"alien":{"address":"10.0.0.9"}}}"#;
         let mut stored = Stored::<NodeSpec>::decode("key", json).expect("valid JSON");
         let unknown: Vec<String> = stored.unknown_fields().collect();
-        assert_eq!(unknown, ["metadata.finalizers", "spec.bgp.novel", "spec.wireguard"]);
+        assert_eq!(unknown, ["metadata.finalizers", "spec.bgp.novel", "spec.alien"]);
         stored.object.spec.bgp.as_mut().expect("bgp").as_number = Some(margay_net::Asn(64512));
         let back: Value = serde_json::from_slice(&stored.encode()).expect("JSON");
         assert_eq!(back["metadata"]["finalizers"][0], "x");
         assert_eq!(back["spec"]["bgp"]["novel"]["deep"], 1);
-        assert_eq!(back["spec"]["wireguard"]["interfaceIPv4Address"], "10.0.0.9");
+        assert_eq!(back["spec"]["alien"]["address"], "10.0.0.9");
         assert_eq!(back["spec"]["bgp"]["asNumber"], 64512);
+    }
+
+    /// A client with types of Calico's: it reads what it knows, changes it, and writes that back.
+    fn as_calicos_typed_client(json: &[u8], change: impl Fn(&mut Value)) -> Vec<u8> {
+        let mut object: Value = serde_json::from_slice(json).expect("JSON");
+        let known = ["peerIP", "asNumber", "nodeSelector", "keepaliveTime"];
+        let spec = object["spec"].as_object_mut().expect("a spec");
+        spec.retain(|field, _| known.contains(&field.as_str()));
+        change(&mut object);
+        object.to_string().into_bytes()
+    }
+
+    #[test]
+    fn fields_of_our_own_survive_a_client_that_does_not_know_them() {
+        let yaml = "apiVersion: projectcalico.org/v3\nkind: BGPPeer\nmetadata: {name: tor}\nspec: {peerIP: 10.0.0.1, \
+                    asNumber: 65001, holdTime: 9s, bfd: {minTx: 100ms, minRx: 100ms}, description: rack a}\n";
+        let peer = crate::parse_documents(yaml).expect("YAML")[0].object::<BgpPeerSpec>().expect("a peer");
+        let stored = Stored::new(peer.clone()).encode();
+        let written = as_calicos_typed_client(&stored, |object| object["spec"]["asNumber"] = 65002.into());
+        let back = Stored::<BgpPeerSpec>::decode("key", &written).expect("a peer");
+        assert_eq!(back.unknown_fields().next(), None);
+        let mut expected = peer;
+        expected.spec.as_number = Some(margay_net::Asn(65002));
+        assert_eq!(back.object, expected);
+        assert!(back.object.metadata.annotations.is_empty());
+    }
+
+    #[test]
+    fn a_field_of_a_newer_version_is_kept_in_the_annotation_and_named() {
+        let json = br#"{"kind":"BGPPeer","apiVersion":"projectcalico.org/v3","metadata":{"name":"tor",
+            "annotations":{"margay.io/spec":"{\"novel\":7,\"holdTime\":\"9s\"}"}},"spec":{"peerIP":"10.0.0.1","alien":1}}"#;
+        let stored = Stored::<BgpPeerSpec>::decode("key", json).expect("a peer");
+        let unknown: Vec<String> = stored.unknown_fields().collect();
+        assert_eq!(unknown, ["spec.alien", "metadata.annotations.margay.io/spec.novel"]);
+        let back: Value = serde_json::from_slice(&stored.encode()).expect("JSON");
+        assert_eq!(back["metadata"]["annotations"]["margay.io/spec"], r#"{"novel":7,"holdTime":"9s"}"#);
+        assert_eq!(back["spec"]["alien"], 1);
+    }
+
+    #[test]
+    fn a_broken_annotation_makes_the_value_invalid() {
+        let json = br#"{"kind":"BGPPeer","apiVersion":"projectcalico.org/v3","metadata":{"name":"tor",
+            "annotations":{"margay.io/spec":"{"}},"spec":{"peerIP":"10.0.0.1"}}"#;
+        let error = Stored::<BgpPeerSpec>::decode("key", json).expect_err("broken");
+        assert!(error.to_string().contains("margay.io/spec"), "{error}");
     }
 
     #[test]

@@ -2,7 +2,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::stored::segments;
-use crate::{Object, Spec};
+use crate::{Object, Problem, Spec};
 
 /// One document of a YAML stream: its kind is known, its text is not yet held against a type.
 #[derive(Debug, Clone)]
@@ -73,15 +73,17 @@ impl Document {
     /// Reads the document as a resource. Unknown fields are refused by name and place, and so is everything that the
     /// kind's validation finds.
     pub fn object<S: Spec>(&self) -> Result<Object<S>, DocumentError> {
-        let object: Object<S> = self.strict()?;
+        let object: Object<S> = self.strict::<Object<S>>()?.unfolded().map_err(|problem| self.problem(&problem))?;
         match object.problems().first() {
             None => Ok(object),
-            Some(problem) => {
-                let path: Vec<String> =
-                    problem.field.split(['.', '[']).map(|s| s.trim_end_matches(']').to_owned()).collect();
-                Err(self.at(&path, problem.to_string()))
-            }
+            Some(problem) => Err(self.problem(problem)),
         }
+    }
+
+    /// The error for a problem with a field, at its place.
+    pub fn problem(&self, problem: &Problem) -> DocumentError {
+        let path: Vec<String> = problem.field.split(['.', '[']).map(|s| s.trim_end_matches(']').to_owned()).collect();
+        self.at(&path, problem.to_string())
     }
 
     /// Reads the document as any type, refusing fields that the type does not have.
@@ -206,6 +208,24 @@ mod tests {
         assert!(matches!(error, DocumentError::At { .. }), "{error}");
         let error = parse_documents("\n\nmetadata: {}\n").expect_err("no kind");
         assert!(error.to_string().starts_with("line 3, column 1: the document has no 'apiVersion'"), "{error}");
+    }
+
+    #[test]
+    fn what_another_client_printed_with_the_annotation_is_taken_back() {
+        let peer = |fields: &str| {
+            let text = format!(
+                "apiVersion: projectcalico.org/v3\nkind: BGPPeer\nmetadata:\n  name: tor\n  annotations:\n    \
+                 margay.io/spec: '{fields}'\nspec: {{peerIP: 10.0.0.1, asNumber: 65001}}\n"
+            );
+            parse_documents(&text).expect("YAML")[0].object::<BgpPeerSpec>()
+        };
+        let object = peer(r#"{"holdTime":"9s"}"#).expect("a peer");
+        assert_eq!(object.spec.hold_time.as_deref(), Some("9s"));
+        assert!(object.metadata.annotations.is_empty());
+        for (fields, said) in [(r#"{"holdtime":"9s"}"#, "unknown field 'holdtime'"), ("{", "not a JSON object")] {
+            let error = peer(fields).expect_err("refused");
+            assert!(error.to_string().starts_with("line 5") && error.to_string().contains(said), "{error}");
+        }
     }
 
     #[test]

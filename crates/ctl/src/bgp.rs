@@ -10,6 +10,7 @@ use margay_local_api::{
 use margay_net::{Cidr, Family};
 
 use crate::output::{self, Format};
+use crate::tor_config::{self, TorConfigArgs};
 use crate::{Connection, Failure, OutputArgs};
 
 mod events;
@@ -38,6 +39,8 @@ pub(crate) enum BgpCommand {
     Drain(DrainArgs),
     /// Puts a drained node back into service.
     Undrain(NodeArgs),
+    /// Prints the routers' side of the peerings: sessions, filter, limits.
+    TorConfig(TorConfigArgs),
 }
 
 #[derive(Debug, Args)]
@@ -169,6 +172,7 @@ pub(crate) fn run(connection: &Connection, command: &BgpCommand) -> Result<(), F
         }
         BgpCommand::Drain(args) => drain(connection, &args.node, true, args.withdraw_after),
         BgpCommand::Undrain(args) => drain(connection, args, false, None),
+        BgpCommand::TorConfig(args) => tor_config::run(connection, args),
     }
 }
 

@@ -12,6 +12,7 @@ mod policy;
 mod resources;
 mod status;
 mod store;
+mod tor_config;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -4,6 +4,7 @@ use std::io::Read;
 use std::path::PathBuf;
 
 use clap::Args;
+use margay_api::kinds::{IpPool, IpPoolSpec};
 use margay_api::parse_documents;
 use margay_datastore::{Datastore, KeyValue, StoreError};
 use serde_json::{Value, json};
@@ -65,12 +66,38 @@ pub(crate) fn write(connection: &Connection, args: &FileArgs, mode: Mode) -> Res
     let prepared = read_files(&args.files, args.namespace.as_deref())?;
     let datastore = store::open(connection)?;
     store::block_on(async {
+        let pools: Vec<&IpPool> = prepared.iter().filter_map(|object| object.pool.as_ref()).collect();
+        if !pools.is_empty() {
+            // What can't be read overlaps with nothing that could be named.
+            let (known, _) = store::all::<IpPoolSpec>(&*datastore).await?;
+            let known: Vec<IpPool> = known.into_iter().map(|stored| stored.object).collect();
+            check_pools(&pools, &known)?;
+        }
         for object in &prepared {
             let done = write_one(&*datastore, object, mode).await?;
             output::text(&format!("{} {done}\n", label(object)))?;
         }
         Ok(())
     })
+}
+
+/// Refuses a pool that overlaps with another one: an address could have two owners (Calico refuses it, too).
+fn check_pools(pools: &[&IpPool], known: &[IpPool]) -> Result<(), Failure> {
+    for (index, pool) in pools.iter().enumerate() {
+        // One that is written in the same command counts as it will be.
+        let stored = known.iter().filter(|known| !pools.iter().any(|pool| pool.name() == known.name()));
+        let others = pools[..index].iter().copied().chain(stored);
+        let mut overlapping = others.filter(|other| other.name() != pool.name());
+        if let Some(other) = overlapping.find(|other| other.spec.cidr.overlaps(pool.spec.cidr)) {
+            let (name, cidr) = (pool.name(), pool.spec.cidr);
+            let (other, its) = (other.name(), other.spec.cidr);
+            let advice = "choose another range, or delete that pool first";
+            return Err(Failure::Failed(format!(
+                "IPPool/{name}: spec.cidr: {cidr} overlaps with {its} of IPPool/{other}; {advice}"
+            )));
+        }
+    }
+    Ok(())
 }
 
 async fn write_one(datastore: &dyn Datastore, object: &Prepared, mode: Mode) -> Result<&'static str, Failure> {
@@ -137,9 +164,9 @@ pub(crate) fn get(connection: &Connection, args: &GetArgs) -> Result<(), Failure
             None => {
                 let prefix = match (kind.namespaced, args.all_namespaces) {
                     (true, false) => {
-                        format!("{}{}/", kind.prefix(), args.namespace.as_deref().unwrap_or("default"))
+                        format!("{}{}/", kind.prefix, args.namespace.as_deref().unwrap_or("default"))
                     }
-                    _ => kind.prefix(),
+                    _ => kind.prefix.clone(),
                 };
                 Ok(datastore.list(&prefix).await?.items)
             }
@@ -180,7 +207,7 @@ fn as_table(kind: &Kind, found: &[KeyValue], args: &GetArgs) -> (String, Vec<Str
         header.extend(kind.wide);
     }
     let (rows, problems) = store::sorted_out(found, |stored| {
-        let path = stored.key.strip_prefix(&kind.prefix()).unwrap_or(&stored.key);
+        let path = stored.key.strip_prefix(&kind.prefix).unwrap_or(&stored.key);
         let mut row: Vec<String> = match path.split_once('/') {
             Some((namespace, name)) if args.all_namespaces => vec![namespace.to_owned(), name.to_owned()],
             Some((_, name)) => vec![name.to_owned()],
@@ -195,8 +222,8 @@ fn as_table(kind: &Kind, found: &[KeyValue], args: &GetArgs) -> (String, Vec<Str
 
 fn key_of(kind: &Kind, namespace: Option<&str>, name: &str) -> String {
     match kind.namespaced {
-        true => format!("{}{}/{name}", kind.prefix(), namespace.unwrap_or("default")),
-        false => format!("{}{name}", kind.prefix()),
+        true => format!("{}{}/{name}", kind.prefix, namespace.unwrap_or("default")),
+        false => format!("{}{name}", kind.prefix),
     }
 }
 
@@ -295,6 +322,28 @@ mod tests {
             (documents.len(), prepared.key.as_str()),
             (1, "/calico/resources/v3/projectcalico.org/bgppeers/tor")
         );
+    }
+
+    #[test]
+    fn a_pool_that_overlaps_with_another_is_refused() {
+        let pool = |name: &str, cidr: &str| -> IpPool {
+            margay_api::Object::named(
+                name,
+                IpPoolSpec { cidr: cidr.parse().expect("a prefix"), ..IpPoolSpec::default() },
+            )
+        };
+        let known = [pool("a", "10.65.0.0/16")];
+        let inside = pool("b", "10.65.128.0/24");
+        let error = check_pools(&[&inside], &known).expect_err("overlaps");
+        assert!(
+            error.message().contains("10.65.128.0/24 overlaps with 10.65.0.0/16 of IPPool/a"),
+            "{}",
+            error.message()
+        );
+        let moved = pool("a", "10.66.0.0/16");
+        assert!(check_pools(&[&moved, &inside], &known).is_ok());
+        assert!(check_pools(&[&known[0]], &known).is_ok());
+        assert!(check_pools(&[&inside, &pool("c", "10.65.128.0/26")], &[]).is_err());
     }
 
     #[test]

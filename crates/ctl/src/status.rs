@@ -25,8 +25,14 @@ fn render(status: &Status) -> String {
         "node",
         format!("{}  {ready}  margayd {} up {}  rss {rss}M", status.node, status.version, age(status.uptime_seconds)),
     );
-    let sync = if status.datastore.in_sync { "in sync" } else { "NOT IN SYNC" };
-    line("datastore", format!("{}  {sync}  {}", status.datastore.url, status.datastore.error));
+    // A speaker of its own has a file in place of a datastore, and neither addresses nor policy.
+    let speaker = !status.datastore.url.is_empty() && !status.datastore.url.contains("://");
+    if speaker {
+        line("file", status.datastore.url.clone());
+    } else {
+        let sync = if status.datastore.in_sync { "in sync" } else { "NOT IN SYNC" };
+        line("datastore", format!("{}  {sync}  {}", status.datastore.url, status.datastore.error));
+    }
     let drift: u64 = status.kernel.drift.values().sum();
     let routes: Vec<String> = status.kernel.routes.iter().map(|(kind, count)| format!("{kind} {count}")).collect();
     let sync = if status.kernel.in_sync { "in sync" } else { "NOT IN SYNC" };
@@ -41,21 +47,26 @@ fn render(status: &Status) -> String {
         "bgp",
         format!("{asn}  router id {router_id}  peers {up}/{} up  {}", status.bgp.peers.len(), status.bgp.listener),
     );
-    line(
-        "ipam",
-        format!(
-            "blocks {}",
-            if status.ipam.blocks.is_empty() { "none".to_owned() } else { status.ipam.blocks.join(", ") }
-        ),
-    );
-    line("endpoints", format!("{} here, {} in the cluster", status.endpoints.local, status.endpoints.cluster));
-    line(
-        "policy",
-        format!(
-            "{} policies, {} profiles, {} elements in the kernel, last change took {} us",
-            status.policy.policies, status.policy.profiles, status.policy.elements, status.policy.last_change_micros
-        ),
-    );
+    if !speaker {
+        line(
+            "ipam",
+            format!(
+                "blocks {}",
+                if status.ipam.blocks.is_empty() { "none".to_owned() } else { status.ipam.blocks.join(", ") }
+            ),
+        );
+        line("endpoints", format!("{} here, {} in the cluster", status.endpoints.local, status.endpoints.cluster));
+        line(
+            "policy",
+            format!(
+                "{} policies, {} profiles, {} elements in the kernel, last change took {} us",
+                status.policy.policies,
+                status.policy.profiles,
+                status.policy.elements,
+                status.policy.last_change_micros
+            ),
+        );
+    }
     for wait in &status.waiting {
         line("WAITING", format!("for {} since {}: {}", wait.what, age(wait.since_seconds), wait.reason));
     }

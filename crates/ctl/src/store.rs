@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use margay_api::{RESOURCE_PREFIX, Spec, Stored};
+use margay_api::{Spec, Stored, resource_prefix};
 use margay_datastore::{Datastore, KeyValue};
 
 use crate::{Connection, Failure};
@@ -21,7 +21,7 @@ pub(crate) fn block_on<T>(future: impl Future<Output = Result<T, Failure>>) -> R
 
 /// All objects of a kind, and why some could not be read: one that is corrupt doesn't hide the others.
 pub(crate) async fn all<S: Spec>(store: &dyn Datastore) -> Result<(Vec<Stored<S>>, Vec<String>), Failure> {
-    let listed = store.list(&format!("{RESOURCE_PREFIX}{}/", S::PLURAL)).await?;
+    let listed = store.list(&resource_prefix::<S>()).await?;
     Ok(sorted_out(&listed.items, decode))
 }
 

@@ -1,5 +1,9 @@
 use std::collections::BTreeMap;
+use std::io::{self, BufRead, BufReader, Write};
 use std::net::IpAddr;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -180,6 +184,26 @@ pub struct BfdLateness {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_at_ms: Option<u64>,
     pub max_ms: u64,
+}
+
+/// Asks `margayd bfd` for its status. Blocks for at most a few seconds.
+///
+/// Fails with `NotFound` or `ConnectionRefused` where it does not run.
+pub fn bfd_status(socket: &Path) -> io::Result<BfdProcessStatus> {
+    let limit = Some(Duration::from_secs(5));
+    let mut stream = UnixStream::connect(socket)?;
+    stream.set_read_timeout(limit)?;
+    stream.set_write_timeout(limit)?;
+    let mut line = serde_json::to_string(&BfdRequest::Status {})?;
+    line.push('\n');
+    stream.write_all(line.as_bytes())?;
+    line.clear();
+    BufReader::new(stream).read_line(&mut line)?;
+    match serde_json::from_str(&line)? {
+        BfdMessage::Status(status) => Ok(*status),
+        BfdMessage::Error { message } => Err(io::Error::other(message)),
+        _ => Err(io::Error::new(io::ErrorKind::InvalidData, "margayd bfd answered something else than its status")),
+    }
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ mod status;
 
 pub use bfd::{
     BFD_SOCKET, BFD_VERSION, BfdDiagnostic, BfdLateness, BfdMessage, BfdProcessStatus, BfdRefusal, BfdRequest,
-    BfdSessionConfig, BfdSessionState, BfdSessionStatus,
+    BfdSessionConfig, BfdSessionState, BfdSessionStatus, bfd_status,
 };
 pub use bgp::{
     BgpAdvertisement, BgpDirection, BgpDone, BgpDrainRequest, BgpEvent, BgpEvents, BgpFamily, BgpNeighbor, BgpPathView,

@@ -67,6 +67,7 @@ pub(crate) struct Actor {
     unregistered: Option<(String, SystemTime)>,
     told: Told,
     applied: Option<Arc<SpeakerConfig>>,
+    applied_at: Option<SystemTime>,
     /// Asked for by the local API.
     drain: Option<Drain>,
     drain_asked: Vec<Done>,
@@ -102,6 +103,7 @@ impl Actor {
             unregistered: None,
             told: Told::default(),
             applied: None,
+            applied_at: None,
             drain: None,
             drain_asked: Vec::new(),
             problems: Vec::new(),
@@ -240,7 +242,10 @@ impl Actor {
             return;
         }
         match self.speaker.configure(plan.config.clone()).await {
-            Ok(()) => self.applied = Some(plan.config.into()),
+            Ok(()) => {
+                self.applied = Some(plan.config.into());
+                self.applied_at = Some(SystemTime::now());
+            }
             Err(error) => self.problems.push(format!("BGP: {error}; the last good configuration stays")),
         }
     }
@@ -285,6 +290,7 @@ impl Actor {
             own_blocks: cluster.own_blocks.clone(),
             profiles: cluster.profiles.clone(),
             bgp: self.applied.clone(),
+            bgp_since: self.applied_at,
             drain: self.drain,
             policies: cluster.policies.len(),
             local_endpoints: cluster.local_endpoints.len(),

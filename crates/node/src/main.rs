@@ -12,6 +12,7 @@ mod cluster;
 mod cni;
 mod metrics;
 mod node;
+mod node_status;
 mod options;
 mod register;
 mod registration;

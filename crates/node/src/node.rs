@@ -2,13 +2,14 @@
 
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use margay_api::kinds::{Node, NodeSpec};
 use margay_bgp_core::{Drain, SpeakerConfig, StopKind};
 use margay_bgp_speaker::{SpeakerHandle, SpeakerOptions};
 use margay_felix_agent::{AgentOptions, ToFelix};
 use margay_ipam_client::IpamClient;
+use margay_local_api::BFD_SOCKET;
 use rand::TryRngCore;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -16,10 +17,12 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::Exit;
 use crate::actor::{Actor, Message};
 use crate::api::{self, Api, BgpApi, BgpHost};
+use crate::bfd;
 use crate::bgp_events::EventLog;
 use crate::cluster::Watched;
 use crate::cni::{Cni, Notes};
 use crate::metrics;
+use crate::node_status::Reporter;
 use crate::options::NodeOptions;
 use crate::registration::Registrar;
 use crate::restart;
@@ -71,6 +74,10 @@ async fn start(options: NodeOptions) -> Result<(), Exit> {
         .map_err(|error| Exit::failed(format!("cannot program the kernel: {error}")))?;
     let (events, recording) = EventLog::record(&speaker).map_err(|gone| Exit::failed(gone.to_string()))?;
     tasks.spawn("the record of BGP's events", recording);
+    let (bfd_troubles, bfd) = watch::channel(bfd::bridge::Troubles::default());
+    let bfd_socket = options.run.join(BFD_SOCKET);
+    let bridge = bfd::bridge::run(speaker.clone(), bfd_socket, "node".to_owned(), bfd_troubles);
+    tasks.spawn("the way of BFD's word to the speaker", bridge);
     let ipam = IpamClient::new(store.clone(), &name);
 
     let (shared_sender, shared) = watch::channel(Arc::new(Shared::default()));
@@ -115,11 +122,20 @@ async fn start(options: NodeOptions) -> Result<(), Exit> {
     };
     tasks.spawn("registration", registrar.run());
 
-    let cni = Cni::new(name.clone(), store, ipam.clone(), actor_sender.clone(), shared.clone(), notes);
+    let cni = Cni::new(name.clone(), store.clone(), ipam.clone(), actor_sender.clone(), shared.clone(), notes);
     let host = Arc::new(NodeHost { shared: shared.clone(), actor: actor_sender.clone() });
     let bgp = BgpApi { speaker: speaker.clone(), events, host };
     let (stop_metrics, stopped) = watch::channel(false);
     tasks.spawn("the metrics", metrics::serve(metrics_listen, api::metrics_router(bgp.clone()), stopped));
+    let reporter = Reporter {
+        node: name.clone(),
+        store,
+        bgp: bgp.clone(),
+        felix: felix.clone(),
+        actor: actor_sender.clone(),
+        started: SystemTime::now(),
+    };
+    tasks.spawn("the reports of CalicoNodeStatus", reporter.run());
     let viewer = Viewer {
         node: name,
         datastore: without_password(&url).into(),
@@ -127,6 +143,7 @@ async fn start(options: NodeOptions) -> Result<(), Exit> {
         shared,
         actor: actor_sender,
         bgp,
+        bfd,
         felix,
         ipam,
     };
@@ -151,6 +168,10 @@ impl BgpHost for NodeHost {
 
     fn drain_override(&self) -> Option<Drain> {
         self.shared.borrow().drain
+    }
+
+    fn configured(&self) -> Option<SystemTime> {
+        self.shared.borrow().bgp_since
     }
 
     fn set_drain(&self, drain: Option<Drain>) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send + '_>> {

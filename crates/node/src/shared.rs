@@ -24,6 +24,8 @@ pub(crate) struct Shared {
     pub(crate) profiles: Arc<BTreeSet<String>>,
     /// The speaker's configuration, as it is in force.
     pub(crate) bgp: Option<Arc<SpeakerConfig>>,
+    /// When it was put into force.
+    pub(crate) bgp_since: Option<SystemTime>,
     /// What the local API asked for.
     pub(crate) drain: Option<Drain>,
     pub(crate) policies: usize,

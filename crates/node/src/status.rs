@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::actor::Message;
 use crate::api::BgpApi;
+use crate::bfd::bridge::Troubles;
 use crate::cluster::Cluster;
 use crate::shared::{Shared, Waiting};
 
@@ -31,6 +32,7 @@ pub(crate) struct Viewer {
     pub(crate) shared: watch::Receiver<Arc<Shared>>,
     pub(crate) actor: mpsc::Sender<Message>,
     pub(crate) bgp: BgpApi,
+    pub(crate) bfd: watch::Receiver<Troubles>,
     pub(crate) felix: FelixHandle,
     pub(crate) ipam: IpamClient,
 }
@@ -44,6 +46,7 @@ impl Viewer {
         warnings.extend(felix.failures.iter().cloned());
         warnings.extend(felix.sysctl_problems.iter().cloned());
         warnings.extend(felix.policy_error.clone());
+        warnings.extend(self.bfd.borrow().iter().cloned());
         Ok(Status {
             node: self.node.to_string(),
             version: env!("CARGO_PKG_VERSION").to_owned(),

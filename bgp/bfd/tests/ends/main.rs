@@ -4,6 +4,7 @@
 mod administration;
 mod network;
 mod packets;
+mod random;
 mod sessions;
 mod starvation;
 mod timers;

@@ -51,6 +51,18 @@ impl Routing {
         cache: &mut ExportCache,
     ) -> Option<AttributeId> {
         let path = *self.tables[at].prefixes.entry(id).best_path()?;
+        self.export_path(at, id, path, group, cache)
+    }
+
+    /// Returns what a group is told of one path of a prefix, counted as used; `None`: it isn't.
+    pub(super) fn export_path(
+        &mut self,
+        at: usize,
+        id: PrefixId,
+        path: Path,
+        group: &GroupKey,
+        cache: &mut ExportCache,
+    ) -> Option<AttributeId> {
         let verdict = self.judge_export(at, id, &path, group).ok()?;
         let key = (path.attributes, path.source, verdict.changes);
         if let Some(&known) = cache.0.get(&key) {

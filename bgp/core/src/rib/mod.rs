@@ -227,6 +227,7 @@ impl Routing {
     ) {
         let flow = Flow { connection, unsent: 0, families };
         self.peers.insert(peer, RoutePeer { profile: profile.into(), flow: Some(flow) });
+        self.share_policies(peer);
         if !self.deferred {
             self.join(peer);
         }

@@ -73,7 +73,8 @@ impl Routing {
         let Some(known) = self.peers.get_mut(&peer) else { return };
         let before = known.profile.clone();
         change(Arc::make_mut(&mut known.profile));
-        let after = known.profile.clone();
+        self.share_policies(peer);
+        let after = self.peers[&peer].profile.clone();
         if !before.imports_like(&after) {
             self.import_again(peer);
         }
@@ -81,5 +82,19 @@ impl Routing {
             self.mark_paths_of(peer);
         }
         self.move_groups(peer);
+    }
+
+    /// Has a peer use the policies that another peer has, where they are equal: hundreds of peers often have one long
+    /// list in common.
+    pub(super) fn share_policies(&mut self, peer: usize) {
+        let Some(profile) = self.peers.get(&peer).map(|known| known.profile.clone()) else { return };
+        let others = || self.peers.iter().filter(|&(&other, _)| other != peer).map(|(_, other)| &other.profile);
+        let import = others().map(|other| &other.import).find(|&import| *import == profile.import).cloned();
+        let export = others().map(|other| &other.export).find(|&export| *export == profile.export).cloned();
+        if let Some(known) = self.peers.get_mut(&peer) {
+            let profile = Arc::make_mut(&mut known.profile);
+            profile.import = import.unwrap_or_else(|| profile.import.clone());
+            profile.export = export.unwrap_or_else(|| profile.export.clone());
+        }
     }
 }

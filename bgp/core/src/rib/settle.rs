@@ -121,15 +121,18 @@ impl Routing {
         }
         let candidates: SmallVec<[Candidate; 4]> =
             usable.iter().map(|&at| self.candidate(&entry.paths[usize::from(at)])).collect();
-        let rules = Rules { decision: &self.config.decision, multipath: &self.config.multipath };
         let so_far = |at: &u16| entry.paths[usize::from(*at)].source == entry.told_source;
-        let decision = decide(&candidates, &rules, usable.iter().position(so_far))?;
+        let decision = decide(&candidates, &self.rules(), usable.iter().position(so_far))?;
         Some(Outcome {
             best: usable[decision.best],
             multipath: decision.multipath.iter().map(|&at| usable[at]).collect(),
             usable,
             decision: Some(decision),
         })
+    }
+
+    pub(super) fn rules(&self) -> Rules<'_> {
+        Rules { decision: &self.config.decision, multipath: &self.config.multipath }
     }
 
     pub(super) fn candidate(&self, path: &Path) -> Candidate {

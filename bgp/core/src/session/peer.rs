@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 use margay_net::{Family, Instant, Now};
 
 use super::connection::Connection;
+use super::limit::EventLimit;
 use crate::config::{PeerConfig, PeerName};
 use crate::io::ConnectionId;
 use crate::view::{BfdView, FsmState};
@@ -76,6 +77,8 @@ pub(crate) struct Peer {
     pub(crate) bfd: BfdView,
     /// Families that the peer sends again, with the time at which what is missing goes.
     pub(crate) refreshing: BTreeMap<Family, Instant>,
+    pub(crate) malformed_updates: u64,
+    pub(crate) malformed_events: EventLimit,
     pub(crate) refreshes_received: u64,
     pub(crate) refreshes_sent: u64,
     /// When the peer is woken; never after [`Peer::next_deadline`].
@@ -110,6 +113,8 @@ impl Peer {
             exceeded: BTreeSet::new(),
             bfd: BfdView { state: None, since: None, reason: None },
             refreshing: BTreeMap::new(),
+            malformed_updates: 0,
+            malformed_events: EventLimit::default(),
             refreshes_received: 0,
             refreshes_sent: 0,
             scheduled: None,

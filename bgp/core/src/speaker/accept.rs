@@ -9,7 +9,7 @@ use super::Speaker;
 use super::drive::Cause;
 use crate::fsm::FsmEvent;
 use crate::io::{ConnectionId, EventKind, Output};
-use crate::session::{Connection, Direction, Negotiated, Slot};
+use crate::session::{Connection, Direction, Negotiated, Slot, Telling};
 use crate::view::FsmState;
 use crate::wire::{Cease, Notification, encode_notification};
 
@@ -60,7 +60,13 @@ impl Speaker {
             bytes: encode_notification(&Notification::cease(Cease::ConnectionRejected)),
         });
         self.outputs.push_back(Output::Close { connection });
-        self.event(peer, EventKind::ConnectionRefused { remote, reason: reason.to_owned() });
+        // A flood of strangers must not fill the log.
+        let more = match self.refused_events.tell(self.now.mono) {
+            Telling::Yes => "",
+            Telling::Last => "; further ones within a minute are not told",
+            Telling::No => return,
+        };
+        self.event(peer, EventKind::ConnectionRefused { remote, reason: format!("{reason}{more}") });
     }
 
     /// Finds the peer with a remote address. A link-local one must be of one peer alone: the caller's scope is not

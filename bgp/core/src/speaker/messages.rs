@@ -7,7 +7,7 @@ use super::Speaker;
 use super::drive::Cause;
 use crate::fsm::FsmEvent;
 use crate::io::{ConnectionId, EventKind};
-use crate::session::Slot;
+use crate::session::{Slot, Telling};
 use crate::view::FsmState;
 use crate::wire::{Cease, DecodeContext, HEADER_LEN, MAX_MESSAGE, Message, Notification, Open, Update, decode, frame};
 
@@ -130,14 +130,25 @@ impl Speaker {
         self.drive(peer, slot, FsmEvent::KeepaliveReceived, Cause::because("received KEEPALIVE"), now);
     }
 
+    /// Says what was wrong with an UPDATE, but not for ever: who sends nothing else must not fill the log.
+    fn tell_problems(&mut self, peer: usize, update: &Update, now: Now) {
+        let more = match self.peers[peer].malformed_events.tell(now.mono) {
+            Telling::Yes => "",
+            Telling::Last => "; further ones within a minute are only counted",
+            Telling::No => return,
+        };
+        for problem in &update.problems {
+            self.event(Some(peer), EventKind::MalformedUpdate(format!("{problem}{more}")));
+        }
+    }
+
     fn received_update(&mut self, peer: usize, update: Update, now: Now) {
         self.counters.updates_received += 1;
         self.peers[peer].updates_received += 1;
         if !update.problems.is_empty() {
             self.counters.malformed_updates += 1;
-            for problem in &update.problems {
-                self.event(Some(peer), EventKind::MalformedUpdate(problem.to_string()));
-            }
+            self.peers[peer].malformed_updates += 1;
+            self.tell_problems(peer, &update, now);
         }
         if let Some(routing) = &mut self.routing {
             for withdrawal in &update.withdrawn {

@@ -29,7 +29,7 @@ use crate::fsm::Timer;
 use crate::io::{BfdSession, ConnectionId, Event, EventKind, Input, ListenPeer, Output, StopKind};
 use crate::ownership::Ownership;
 use crate::rib::Routing;
-use crate::session::Peer;
+use crate::session::{EventLimit, Peer};
 use crate::view::Counters;
 use crate::wire::{Cease, Notification};
 use drain::Draining;
@@ -86,6 +86,7 @@ pub struct Speaker {
     /// Something happened to a peer made from a listen range.
     dynamic_changed: bool,
     deadlines: Deadlines,
+    refused_events: EventLimit,
     /// The present of the last call.
     now: Now,
     listening: Option<(u16, BTreeSet<IpAddr>, Vec<ListenPeer>)>,
@@ -120,6 +121,7 @@ impl Speaker {
             bfd_changed: false,
             dynamic_changed: false,
             deadlines: Deadlines::default(),
+            refused_events: EventLimit::default(),
             now,
             listening: None,
             fib_serial: 0,

@@ -121,6 +121,7 @@ impl Speaker {
             add_path_receive,
             add_path_send,
             shutdown_message: peer.shutdown_message.clone(),
+            malformed_updates: peer.malformed_updates,
             refreshes_received: peer.refreshes_received,
             refreshes_sent: peer.refreshes_sent,
         }

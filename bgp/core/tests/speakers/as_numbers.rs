@@ -1,9 +1,9 @@
 //! AS numbers: what is put into AS_PATH, replaced, removed and refused.
 
 use margay_bgp_core::wire::{Attributes, SegmentKind};
-use margay_bgp_core::{AdvertisementReason, SetOperation};
 use margay_bgp_core::{
-    ExportPolicy, LocalAsMode, RejectReason, RemovePrivateAs, RouteMatch, Rule, RuleAction, RuleSet,
+    AdvertisementReason, ExportPolicy, LocalAsMode, RejectReason, RemovePrivateAs, RouteMatch, Rule, RuleAction,
+    RuleSet, SetOperation,
 };
 use margay_net::Asn;
 

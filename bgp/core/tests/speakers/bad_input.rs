@@ -183,3 +183,27 @@ fn route_refresh_of_a_wrong_length_or_an_unknown_family_harms_nobody() {
     }
     assert_eq!(answer(At::OpenConfirm, &message(5, &[0, 1, 0, 1])), Some((5, 2)));
 }
+
+#[test]
+fn who_sends_nothing_but_errors_fills_no_log_and_holds_up_nobody() {
+    let (mut client, connection) = client(At::Established);
+    client.events.clear();
+    let bad = route_with(&[0xc0, 8, 3, 0, 0, 1]);
+    (0..1000).for_each(|_| client.say(connection, bad.clone()));
+    assert_eq!(client.events.len(), 20);
+    assert!(client.events[19].ends_with("; further ones within a minute are only counted"), "{}", client.events[19]);
+    assert_eq!(client.peer().malformed_updates, 1000);
+    assert_eq!(client.peer().state, FsmState::Established);
+    client.pass(std::time::Duration::from_secs(61));
+    client.events.clear();
+    client.say(connection, bad);
+    assert_eq!(client.events.len(), 1);
+
+    client.events.clear();
+    for _ in 0..1000 {
+        client.connect_from("203.0.113.9");
+    }
+    assert_eq!(client.events.len(), 20);
+    assert_eq!(client.closed.len(), 1000);
+    assert_eq!(client.peer().state, FsmState::Established);
+}

@@ -1,8 +1,9 @@
 //! What well-known communities do to a route.
 
 use margay_bgp_core::wire::{Attributes, Community};
-use margay_bgp_core::{AdvertisementReason, ExportPolicy, ImportPolicy, LossReason, RuleSet, SetOperation};
-use margay_bgp_core::{RouteMatch, Rule, RuleAction};
+use margay_bgp_core::{
+    AdvertisementReason, ExportPolicy, ImportPolicy, LossReason, RouteMatch, Rule, RuleAction, RuleSet, SetOperation,
+};
 
 use crate::crafted::{Crafted, OWN, path};
 use crate::network::prefix;

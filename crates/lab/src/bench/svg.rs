@@ -69,7 +69,9 @@ pub(super) fn plot(report: &Report) -> String {
          aria-label=\"Time and peak memory of BGP speakers\">\n<style>\n{STYLE}</style>"
         ),
     );
-    for (axis, left, title) in [(&time_axis, PANELS[0], "time, s"), (&memory_axis, PANELS[1], "peak memory, MiB")] {
+    for (axis, left, title) in
+        [(&time_axis, PANELS[0], "time, s (logarithmic)"), (&memory_axis, PANELS[1], "peak memory, MiB (logarithmic)")]
+    {
         axis.draw(&mut text, left, height, title);
     }
     let mut y = TOP;
@@ -108,11 +110,9 @@ fn bar(report: &Report, shape: Shape, device: DeviceKind, measure: Measure) -> O
     }
     let median = (*spread)?.median;
     let value = if measure == Measure::ChangeP50Ms { median / 1000.0 } else { median };
-    let label = match value {
-        value if value < 0.1 => format!("{value:.4}"),
-        value if value < 10.0 => format!("{value:.3}"),
-        value => format!("{value:.0}"),
-    };
+    // Three digits that say something.
+    let digits = (2 - value.max(1e-4).log10().floor() as i32).clamp(0, 4) as usize;
+    let label = format!("{value:.digits$}");
     Some(Bar { value, label, over: false })
 }
 

@@ -24,8 +24,8 @@ use serde::Deserialize;
 
 use super::{Answer, Body, Failed, body, stream, work};
 use crate::bgp_events::EventLog;
+use crate::bgp_view;
 use crate::metrics::{self, Snapshot};
-use crate::{bgp_view, speaker_calls};
 
 /// Until a drained node withdraws its routes, unless told otherwise.
 const WITHDRAW_AFTER: Duration = Duration::from_secs(60);
@@ -40,6 +40,9 @@ pub(crate) trait BgpHost: Debug + Send + Sync {
 
     /// Drains whatever the configuration says, or (None) leaves it to the configuration again.
     fn set_drain(&self, drain: Option<Drain>) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send + '_>>;
+
+    /// When it was put into force.
+    fn configured(&self) -> Option<SystemTime>;
 
     /// How the operator's configuration names a rule of a peer's export policy, where it has a name.
     fn export_rule(&self, _peer: &PeerName, _rule: usize) -> Option<String> {

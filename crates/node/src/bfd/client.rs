@@ -1,5 +1,4 @@
 //! The daemon's side of `bfd.sock`.
-#![cfg_attr(not(test), expect(dead_code, reason = "for the node daemon's composition root"))]
 
 use std::io::{self, ErrorKind};
 use std::path::PathBuf;

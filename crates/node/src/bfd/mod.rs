@@ -11,6 +11,7 @@
 //! One thread runs all of it, and never waits but in `ppoll`. In each wake-up it first takes every packet that waits,
 //! then does what is due: so a late wake-up isn't taken for a silent peer.
 
+pub(crate) mod bridge;
 mod client;
 mod clock;
 mod control;

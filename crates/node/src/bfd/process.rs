@@ -6,6 +6,7 @@ use std::time::Duration;
 use margay_bfd::{Bfd, Change, Event, Input, Options, Output, State};
 use margay_local_api::{BFD_VERSION, BfdMessage, BfdProcessStatus, BfdRequest, BfdSessionStatus};
 use margay_net::Instant;
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
@@ -42,6 +43,13 @@ pub(super) struct Process {
     _lock: File,
 }
 
+/// What there is to do beside packets and timers, which are looked at in any case.
+#[derive(Debug, Clone, Copy)]
+struct Woken {
+    by_signal: bool,
+    by_clients: bool,
+}
+
 impl Process {
     pub(super) fn start(socket: &Path, options: Options) -> Result<Process, Exit> {
         let (listener, lock) = crate::api::take(socket)?;
@@ -75,14 +83,18 @@ impl Process {
 
     pub(super) fn run(mut self) -> Result<(), Exit> {
         while !self.over {
-            self.sleep()?;
+            let woken = self.sleep()?;
             let Process { bfd, receivers, clock, .. } = &mut self;
             receivers.drain(*clock, |payload, arrival, now| bfd.handle_input(Input::Packet { payload, arrival }, now));
             self.bfd.handle_timeout(self.clock.now());
             // Packets first: clients can wait.
             self.do_outputs();
-            self.serve();
-            self.heed_signals();
+            if woken.by_clients {
+                self.serve();
+            }
+            if woken.by_signal {
+                self.heed_signals();
+            }
             self.do_outputs();
             self.control.flush();
             self.over |=
@@ -92,17 +104,20 @@ impl Process {
     }
 
     /// Waits for a packet, a client, a signal or a timer.
-    fn sleep(&self) -> Result<(), Exit> {
+    fn sleep(&self) -> Result<Woken, Exit> {
         let mut fds: Vec<PollFd<'_>> = Vec::with_capacity(16);
         fds.push(PollFd::new(self.signals.as_fd(), PollFlags::POLLIN));
         fds.extend(self.receivers.fds().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
+        let clients = fds.len();
         fds.extend(self.control.fds());
         let until = [self.bfd.poll_timeout(), self.ends_at].into_iter().flatten().min();
         let timeout = until.map(|until| TimeSpec::from(until.since(self.clock.now().mono)));
         match ppoll(&mut fds, timeout, None) {
-            Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
-            Err(error) => Err(Exit::failed(format!("cannot wait for packets: {error}"))),
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(error) => return Err(Exit::failed(format!("cannot wait for packets: {error}"))),
         }
+        let is_ready = |fd: &PollFd<'_>| fd.any().unwrap_or(true);
+        Ok(Woken { by_signal: is_ready(&fds[0]), by_clients: fds[clients..].iter().any(is_ready) })
     }
 
     fn do_outputs(&mut self) {

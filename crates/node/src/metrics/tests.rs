@@ -85,8 +85,8 @@ fn peers(configured: usize, dynamic: usize) -> Vec<PeerView> {
 fn the_text_parses_and_its_values_are_the_views() {
     let mut made = snapshot(peers(1, 3), config());
     made.peers[0].bfd = Some(BfdView { state: Some(BfdState::Up), since: None, reason: None });
-    let counts = made.peers[0].counts.get_mut(&Family::V4).unwrap();
-    counts.rejected_by.insert(RejectReason::AsPathLoop, 3);
+    let counts = made.peers[0].counts.get_mut(&margay_net::Family::V4).unwrap();
+    counts.rejected_by.insert(margay_bgp_core::RejectReason::AsPathLoop, 3);
     let samples = parse(&render(made).unwrap());
     let value = |name: &str, labels: &str| samples.get(&(name.to_owned(), labels.to_owned())).copied();
     assert_eq!(value("margay_bgp_peer_state", "peer=\"peer-0\""), Some(6.0));

@@ -168,6 +168,10 @@ impl BgpHost for StandaloneHost {
         })
     }
 
+    fn configured(&self) -> Option<SystemTime> {
+        Some(self.standing.borrow().loaded)
+    }
+
     fn export_rule(&self, peer: &PeerName, rule: usize) -> Option<String> {
         self.standing.borrow().plan.export_rules.get(peer)?.get(rule).cloned()
     }

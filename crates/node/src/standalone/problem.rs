@@ -32,7 +32,21 @@ impl From<&serde_saphyr::Error> for Problem {
         let found = error.location().and_then(place);
         let lead = found.map(|(line, column)| format!("error: line {line} column {column}: ")).unwrap_or_default();
         let reason = reason.strip_prefix(&lead).unwrap_or(reason);
-        Problem { place: found, reason: reason.to_owned() }
+        Problem { place: found, reason: with_advice(reason) }
+    }
+}
+
+/// An unknown field's reason with the one that was meant, instead of all there are.
+fn with_advice(reason: &str) -> String {
+    let Some((what, expected)) = reason.split_once(", expected one of ") else { return reason.to_owned() };
+    let Some(field) = what.strip_prefix("unknown field `").and_then(|rest| rest.strip_suffix('`')) else {
+        return reason.to_owned();
+    };
+    let plain = |text: &str| text.to_ascii_lowercase().replace(['-', '_'], "");
+    let meant = expected.split(", ").map(|name| name.trim_matches('`')).find(|name| plain(name) == plain(field));
+    match meant {
+        Some(meant) => format!("{what}; did you mean `{meant}`?"),
+        None => format!("{what}; docs/standalone.md lists what there is"),
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use margay_bgp_core::StopKind;
 use margay_bgp_speaker::SpeakerOptions;
 use margay_felix_agent::{AgentOptions, FelixHandle, ToFelix};
+use margay_local_api::BFD_SOCKET;
 use margay_net::FromFelix;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -17,6 +18,7 @@ use super::schema::Fib;
 use super::status::{self, SpeakerStatus};
 use crate::Exit;
 use crate::api::{self, BgpApi};
+use crate::bfd;
 use crate::bgp_events::EventLog;
 use crate::metrics;
 use crate::node::{LAST_WORDS, QUEUE, Signals, random_seed};
@@ -68,6 +70,9 @@ async fn start(args: SpeakerArgs, plan: super::build::Plan) -> Result<(), Exit> 
     });
     let (events, recording) = EventLog::record(&speaker).map_err(|gone| Exit::failed(gone.to_string()))?;
     tasks.spawn("the record of BGP's events", recording);
+    let (bfd_troubles, bfd) = watch::channel(bfd::bridge::Troubles::default());
+    let bridge = bfd::bridge::run(speaker.clone(), args.run.join(BFD_SOCKET), "speaker".to_owned(), bfd_troubles);
+    tasks.spawn("the way of BFD's word to the speaker", bridge);
     let felix = margay_felix_agent::spawn(AgentOptions { routes_only: true, ..AgentOptions::default() }, to_speaker)
         .map_err(|error| Exit::failed(format!("cannot read the kernel's links: {error}")))?;
     tasks.spawn("the way of links from the kernel to the speaker", links(from_felix, speaker.clone(), fib));
@@ -89,7 +94,7 @@ async fn start(args: SpeakerArgs, plan: super::build::Plan) -> Result<(), Exit> 
     let (stop_metrics, stopped) = watch::channel(false);
     tasks.spawn("the metrics", metrics::serve(args.metrics_listen, api::metrics_router(bgp.clone()), stopped));
     let file = args.config.display().to_string();
-    let status = SpeakerStatus { file, started: Instant::now(), standing, felix, bgp: bgp.clone() };
+    let status = SpeakerStatus { file, started: Instant::now(), standing, felix, bgp: bgp.clone(), bfd };
     let router = api::bgp_router(bgp).merge(status::router(status));
     let (stop, stopped) = oneshot::channel();
     let mut serving = pin!(api::serve_router(socket.listener, router, stopped));

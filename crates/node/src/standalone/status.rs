@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use super::conductor::Standing;
 use super::schema::Fib;
 use crate::api::{BgpApi, Failed};
+use crate::bfd::bridge::Troubles;
 use crate::bgp_view::rfc3339;
 use crate::status::resident_bytes;
 
@@ -22,6 +23,7 @@ pub(super) struct SpeakerStatus {
     pub(super) standing: watch::Receiver<Standing>,
     pub(super) felix: FelixHandle,
     pub(super) bgp: BgpApi,
+    pub(super) bfd: watch::Receiver<Troubles>,
 }
 
 pub(super) fn router(status: SpeakerStatus) -> Router {
@@ -41,6 +43,7 @@ impl SpeakerStatus {
             let since = rfc3339(standing.loaded);
             warnings.push(format!("the configuration of {since} stays in force, its file is refused now: {reason}"));
         }
+        warnings.extend(self.bfd.borrow().iter().cloned());
         Ok(Status {
             node: format!("speaker {}", standing.config.router_id),
             version: env!("CARGO_PKG_VERSION").to_owned(),

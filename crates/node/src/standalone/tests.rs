@@ -46,7 +46,10 @@ fn what_is_wrong_is_said_with_its_line_and_column() {
     let mut wrong = Vec::new();
     for (text, wanted) in [
         ("asn: 65000\n".to_owned(), "line 1, column 1: missing field `routerId`"),
-        (format!("{HEAD}peerz: {{}}\n"), "line 3, column 1: unknown field `peerz`"),
+        (
+            format!("{HEAD}peerz: {{}}\n"),
+            "line 3, column 1: unknown field `peerz`; docs/standalone.md lists what there is",
+        ),
         ("asn: 65000\nrouterId: 192.0.2\n".to_owned(), "line 2, column 11: invalid IPv4 address"),
         ("asn: 0\nrouterId: 192.0.2.1\n".to_owned(), "line 1, column 6: AS number 0 is reserved"),
         ("asn: 1\nrouterId: 0.0.0.0\n".to_owned(), "line 2, column 11: the router id is not 0.0.0.0"),
@@ -54,7 +57,7 @@ fn what_is_wrong_is_said_with_its_line_and_column() {
         (format!("{HEAD}fib: everywhere\n"), "line 3, column 6: unknown variant `everywhere`"),
         (format!("{HEAD}asn: 1\n"), "line 3, column 1: duplicate mapping key: asn"),
         (format!("{HEAD}gracefulRestart: {{restartTime: 2h}}\n"), "line 3, column 32: a restart time is at most 4095s"),
-        (peer("holdtime: 3s"), "line 7, column 5: unknown field `holdtime`"),
+        (peer("holdtime: 3s"), "line 7, column 5: unknown field `holdtime`; did you mean `holdTime`?"),
         (peer("holdTime: 2s"), "line 7, column 15: a hold time is 0, or 3 to 65535 whole seconds"),
         (peer("holdTime: soon"), "line 7, column 15: 'soon' is not a span of time"),
         (peer("holdTime: 9s\nkeepalive: 9s"), "line 8, column 16: a keepalive interval is more than 0 and less"),
