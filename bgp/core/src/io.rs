@@ -4,7 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use margay_net::{Cidr, Family, FibBatch, FromFelix, NextHop};
+pub use margay_net::ResolvedNextHop;
+use margay_net::{Cidr, Family, FibBatch, FromFelix};
 use serde::{Deserialize, Serialize};
 
 use crate::config::{BfdConfig, PeerName, Secret, SpeakerConfig};
@@ -140,14 +141,6 @@ pub struct BfdSession {
     /// RFC 5883, by UDP port 4784.
     pub multihop: bool,
     pub config: BfdConfig,
-}
-
-/// How an address that is not connected is reached, as the kernel routes it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ResolvedNextHop {
-    pub next_hops: BTreeSet<NextHop>,
-    /// The metric of the route, the interior cost of the decision process (RFC 4271 section 9.1.2.2 step e).
-    pub metric: u32,
 }
 
 /// What the caller must do, in this order.

@@ -222,6 +222,8 @@ pub enum RejectReason {
     NextHopIsSelf,
     /// NEXT_HOP can't be one: unspecified, loopback, multicast.
     NextHopInvalid,
+    /// NEXT_HOP is on no link and the kernel has no route to it, by routes other than BGP's; the path waits for one.
+    NextHopUnreachable,
     /// Import policy rejects it, by a rule or by default.
     Policy,
     /// No import policy is configured for an external peer (RFC 8212).
@@ -250,6 +252,7 @@ impl fmt::Display for RejectReason {
             RejectReason::ClusterLoop => "own cluster in CLUSTER_LIST",
             RejectReason::NextHopIsSelf => "next hop is an address of this node",
             RejectReason::NextHopInvalid => "next hop is not usable",
+            RejectReason::NextHopUnreachable => "next hop is not reachable",
             RejectReason::Policy => "import policy",
             RejectReason::NoPolicy => "no import policy configured (RFC 8212)",
             RejectReason::FirstAs => "AS_PATH doesn't begin with the peer's AS",
@@ -332,6 +335,8 @@ pub struct AttributesView {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PathView {
     pub source: PathSource,
+    /// Which of several paths of one peer it is (RFC 7911); absent where the session has one for each prefix.
+    pub path_id: Option<u32>,
     pub attributes: AttributesView,
     pub best: bool,
     /// Whether its next hop is one of the route's.

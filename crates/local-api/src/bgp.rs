@@ -100,6 +100,14 @@ pub struct BgpNeighbor {
     pub last_notification_sent: Option<BgpEvent>,
     pub last_notification_received: Option<BgpEvent>,
     pub bfd_since_seconds: Option<u64>,
+    /// What the peer's operator said with the last shutdown or reset (RFC 9003); empty: nothing.
+    #[serde(default)]
+    pub shutdown_message: String,
+    /// How often the peer asked for our routes again, and we for the peer's.
+    #[serde(default)]
+    pub refreshes_received: u64,
+    #[serde(default)]
+    pub refreshes_sent: u64,
 }
 
 /// A peer's routes in one family.
@@ -110,8 +118,14 @@ pub struct BgpFamily {
     pub received: u64,
     pub accepted: u64,
     pub rejected: u64,
+    /// How many by which reason, in words.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub rejected_by: BTreeMap<String, u64>,
     pub stale: u64,
     pub advertised: u64,
+    /// Several paths of a prefix (RFC 7911): `in`, `out`, `both`; empty: neither.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub add_path: String,
     /// As in `1000, at 75% a warning, then restart after 30s`; empty: none.
     pub limit: String,
 }

@@ -14,5 +14,6 @@ pub use mac::{Mac, MacError};
 pub use prefix_map::PrefixMap;
 pub use route::{
     BestRoute, FibBatch, FibChange, FromFelix, LinkState, LocalRoute, LocalRouteChange, LocalRouteSource, NextHop,
+    ResolvedNextHop,
 };
 pub use time::{Instant, Now};

@@ -97,6 +97,15 @@ pub struct LinkState {
     pub addresses: Vec<(IpAddr, Cidr)>,
 }
 
+/// How an address that is not connected is reached, as the kernel routes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ResolvedNextHop {
+    /// Where packets to the address go: each with its interface.
+    pub next_hops: BTreeSet<NextHop>,
+    /// The metric of the route, the interior cost of the decision process (RFC 4271 section 9.1.2.2 step e).
+    pub metric: u32,
+}
+
 /// What felix tells the speaker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FromFelix {
@@ -106,4 +115,6 @@ pub enum FromFelix {
     Link(LinkState),
     /// The kernel holds every change up to and including this batch.
     Applied { serial: u64 },
+    /// How a next hop that the speaker asked for is reached, through routes that are not BGP's; `None`: it isn't.
+    NextHop { address: IpAddr, resolved: Option<ResolvedNextHop> },
 }

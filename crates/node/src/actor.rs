@@ -7,16 +7,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use margay_api::Labels;
-use margay_api::kinds::{BgpPeer, IpPool, Node, SecretKeyRef, WorkloadEndpoint};
-use margay_bgp_core::{Drain, SpeakerConfig};
+use margay_api::kinds::{IpPool, SecretKeyRef, WorkloadEndpoint};
+use margay_bgp_core::{Drain, Ownership, SpeakerConfig};
 use margay_bgp_speaker::SpeakerHandle;
 use margay_datastore::{KeyValue, PrefixEvent, Revision};
 use margay_felix_agent::{FelixHandle, ToFelix};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::bgp_config::{self, BgpResources};
+use crate::bgp_config::{self, BgpPlan, BgpResources};
 use crate::changes::Told;
 use crate::cluster::{Cluster, Watched};
+use crate::ownership;
 use crate::secret;
 use crate::shared::{Shared, Waiting};
 
@@ -68,6 +69,10 @@ pub(crate) struct Actor {
     told: Told,
     applied: Option<Arc<SpeakerConfig>>,
     applied_at: Option<SystemTime>,
+    /// The last plan that the speaker took.
+    plan: Option<BgpPlan>,
+    secret_stamps: secret::Stamps,
+    owners: Option<Arc<Ownership>>,
     /// Asked for by the local API.
     drain: Option<Drain>,
     drain_asked: Vec<Done>,
@@ -80,8 +85,8 @@ pub(crate) struct Actor {
 /// How many messages are taken before felix and the speaker are told.
 const BURST: usize = 256;
 
-/// How often the files of passwords are read again: nobody tells of their changes.
-const SECRETS: Duration = Duration::from_secs(10);
+/// How often the files of passwords are looked at: nobody tells of their changes.
+const SECRETS: Duration = Duration::from_secs(2);
 
 impl Actor {
     pub(crate) fn new(
@@ -104,6 +109,9 @@ impl Actor {
             told: Told::default(),
             applied: None,
             applied_at: None,
+            plan: None,
+            secret_stamps: secret::Stamps::default(),
+            owners: None,
             drain: None,
             drain_asked: Vec::new(),
             problems: Vec::new(),
@@ -115,6 +123,8 @@ impl Actor {
 
     /// Runs until nobody is left to tell it anything.
     pub(crate) async fn run(mut self, mut messages: mpsc::Receiver<Message>) {
+        let mut looks = tokio::time::interval(SECRETS);
+        looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             let mut done = Vec::new();
             tokio::select! {
@@ -122,7 +132,13 @@ impl Actor {
                     Some(message) => self.take(message, &mut done),
                     None => return,
                 },
-                () = tokio::time::sleep(SECRETS), if self.cluster.names_secrets() => self.cluster.dirty.bgp = true,
+                _ = looks.tick() => {
+                    let changed = self.secret_stamps.changed(&self.secrets, &self.cluster.secrets());
+                    self.cluster.dirty.bgp |= changed;
+                    if !changed {
+                        continue;
+                    }
+                }
             }
             for _ in 1..BURST {
                 match messages.try_recv() {
@@ -220,30 +236,69 @@ impl Actor {
         if dirty.policies {
             self.policy_problems = self.cluster.policy.problems().iter().map(ToString::to_string).collect();
         }
+        if dirty.owners {
+            self.flush_owners().await;
+        }
         if dirty.bgp {
             self.pools = Arc::new(self.cluster.pools.values().cloned().collect());
             self.flush_bgp().await;
         }
     }
 
+    /// Tells the speaker who owns what, before the sessions over which it matters begin.
+    async fn flush_owners(&mut self) {
+        let cluster = &self.cluster;
+        let config = cluster.configurations.get("default").map(|object| object.spec.clone()).unwrap_or_default();
+        let owners = ownership::table(ownership::Sources {
+            pools: &cluster.pools,
+            nodes: &cluster.nodes,
+            config: &config,
+            blocks: &cluster.blocks,
+            endpoints: cluster.endpoints.values().map(|place| (&*place.node, &*place.addresses)),
+        });
+        if self.owners.as_deref() == Some(&owners) {
+            return;
+        }
+        let owners = Arc::new(owners);
+        self.owners = Some(owners.clone());
+        if self.speaker.ownership(owners).await.is_err() {
+            tracing::debug!("the speaker is gone");
+        }
+    }
+
     async fn flush_bgp(&mut self) {
         // Until registration has put the addresses (back) in, the last good configuration stays.
         let Some(node) = self.cluster.node().filter(|_| !self.cluster.node_addresses().is_empty()) else { return };
-        let nodes: Vec<Node> = self.cluster.nodes.values().cloned().collect();
-        let peers: Vec<BgpPeer> = self.cluster.peers.values().cloned().collect();
-        let config = self.cluster.bgp_configuration();
+        let cluster = &self.cluster;
         let secrets = self.secrets.clone();
         let secret = move |reference: &SecretKeyRef| secret::read(&secrets, reference);
-        let resources = BgpResources { node, nodes: &nodes, peers: &peers, config: &config, pools: &self.pools };
-        let mut plan = bgp_config::plan(resources, &secret);
-        self.problems = plan.problems;
+        let workloads: Vec<&WorkloadEndpoint> =
+            cluster.local_endpoints.values().map(|(_, endpoint)| endpoint).collect();
+        let resources = BgpResources {
+            node,
+            nodes: &cluster.nodes,
+            peers: &cluster.peers,
+            filters: &cluster.filters,
+            configurations: &cluster.configurations,
+            pools: &cluster.pools,
+            workloads: &workloads,
+            services: &cluster.services,
+            slices: &cluster.slices,
+        };
+        let mut plan = bgp_config::plan(resources, &secret, self.plan.as_ref());
+        self.problems = plan.problems.iter().map(ToString::to_string).collect();
+        if self.plan.as_ref().is_none_or(|last| last.routes != plan.routes) {
+            tracing::info!(routes = %plan.routes, log = plan.log_severity, "what BGP asks of this host");
+        }
         plan.config.drain = self.drain.or(plan.config.drain);
         if self.applied.as_deref() == Some(&plan.config) {
+            self.plan = Some(plan);
             return;
         }
         match self.speaker.configure(plan.config.clone()).await {
             Ok(()) => {
-                self.applied = Some(plan.config.into());
+                self.applied = Some(plan.config.clone().into());
+                self.plan = Some(plan);
                 self.applied_at = Some(SystemTime::now());
             }
             Err(error) => self.problems.push(format!("BGP: {error}; the last good configuration stays")),

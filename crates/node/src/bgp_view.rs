@@ -224,6 +224,7 @@ pub(crate) mod tests {
             refreshes_received: 0,
             refreshes_sent: 0,
             shutdown_message: None,
+            malformed_updates: 0,
         }
     }
 

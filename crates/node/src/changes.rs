@@ -98,7 +98,6 @@ mod tests {
     use margay_api::{Object, Stored};
     use margay_datastore::{KeyValue, Revision};
     use margay_ipam_core::{AffinityState, BlockAffinity, keys};
-    use margay_net::Family;
 
     /// The order of messages, by the name of each.
     fn told(told: &mut Told, cluster: &mut Cluster) -> Vec<String> {
@@ -148,7 +147,7 @@ mod tests {
         cluster.put_local("/x", Revision::new(1), endpoint("c1", "cali1", "10.65.0.1/32"));
         let block: Cidr = "10.65.0.0/26".parse().expect("a prefix");
         let affinity = BlockAffinity::in_state(AffinityState::Confirmed).encode();
-        put(&mut cluster, Watched::Affinities(Family::V4), &keys::affinity("n1", block), affinity);
+        put(&mut cluster, Watched::Affinities, &keys::affinity("n1", block), affinity);
         let all = told(&mut sent, &mut cluster);
         let position = |start: &str| all.iter().position(|line| line.starts_with(start)).expect(start);
         assert!(position("addresses") < position("in sync"), "{all:?}");

@@ -5,14 +5,15 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use margay_api::kinds::{
-    BgpConfiguration, BgpConfigurationSpec, BgpPeer, BgpPeerSpec, IpPool, IpPoolSpec, NetworkPolicySpec, Node,
-    NodeSpec, ProfileSpec, WorkloadEndpoint, WorkloadEndpointSpec,
+    BgpConfiguration, BgpConfigurationSpec, BgpFilter, BgpFilterSpec, BgpPeer, BgpPeerSpec, IpPool, IpPoolSpec,
+    NetworkPolicySpec, Node, NodeSpec, Password, ProfileSpec, WorkloadEndpoint, WorkloadEndpointSpec,
 };
-use margay_api::{Object, RESOURCE_PREFIX, Spec, Stored};
+use margay_api::kubernetes::{EndpointSlice, EndpointSliceSpec, Service, ServiceSpec};
+use margay_api::{Object, Spec, Stored, resource_prefix};
 use margay_datastore::{KeyValue, Revision};
 use margay_felix_core::policy::PolicyCore;
 use margay_ipam_core::{AffinityState, BlockAffinity, keys};
-use margay_net::{Cidr, Family};
+use margay_net::{Cidr, Family, PrefixMap};
 
 /// The prefixes that are watched, each a kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -20,38 +21,45 @@ pub(crate) enum Watched {
     Nodes,
     Pools,
     Peers,
+    Filters,
     Configurations,
+    Services,
+    Slices,
     Policies,
     Profiles,
     Endpoints,
-    /// This node's block affinities.
-    Affinities(Family),
+    /// The block affinities of all nodes.
+    Affinities,
 }
 
 impl Watched {
-    pub(crate) const ALL: [Watched; 9] = [
+    pub(crate) const ALL: [Watched; 11] = [
         Watched::Nodes,
         Watched::Pools,
         Watched::Peers,
+        Watched::Filters,
         Watched::Configurations,
+        Watched::Services,
+        Watched::Slices,
         Watched::Policies,
         Watched::Profiles,
         Watched::Endpoints,
-        Watched::Affinities(Family::V4),
-        Watched::Affinities(Family::V6),
+        Watched::Affinities,
     ];
 
-    pub(crate) fn prefix(self, node: &str) -> String {
-        let resources = |plural: &str| format!("{RESOURCE_PREFIX}{plural}/");
+    pub(crate) fn prefix(self) -> String {
         match self {
-            Watched::Nodes => resources(NodeSpec::PLURAL),
-            Watched::Pools => resources(IpPoolSpec::PLURAL),
-            Watched::Peers => resources(BgpPeerSpec::PLURAL),
-            Watched::Configurations => resources(BgpConfigurationSpec::PLURAL),
-            Watched::Policies => resources(NetworkPolicySpec::PLURAL),
-            Watched::Profiles => resources(ProfileSpec::PLURAL),
-            Watched::Endpoints => resources(WorkloadEndpointSpec::PLURAL),
-            Watched::Affinities(family) => keys::affinities(node, family),
+            Watched::Nodes => resource_prefix::<NodeSpec>(),
+            Watched::Pools => resource_prefix::<IpPoolSpec>(),
+            Watched::Peers => resource_prefix::<BgpPeerSpec>(),
+            Watched::Filters => resource_prefix::<BgpFilterSpec>(),
+            Watched::Configurations => resource_prefix::<BgpConfigurationSpec>(),
+            Watched::Services => resource_prefix::<ServiceSpec>(),
+            Watched::Slices => resource_prefix::<EndpointSliceSpec>(),
+            Watched::Policies => resource_prefix::<NetworkPolicySpec>(),
+            Watched::Profiles => resource_prefix::<ProfileSpec>(),
+            Watched::Endpoints => resource_prefix::<WorkloadEndpointSpec>(),
+            Watched::Affinities => keys::HOSTS.to_owned(),
         }
     }
 }
@@ -66,6 +74,15 @@ pub(crate) struct Dirty {
     pub(crate) node: bool,
     /// Policies or profiles: what of them can't be followed may be different.
     pub(crate) policies: bool,
+    /// Who owns which part of the pools.
+    pub(crate) owners: bool,
+}
+
+/// Where an endpoint is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) node: Arc<str>,
+    pub(crate) addresses: Box<[IpAddr]>,
 }
 
 /// A write of the daemon's own to an endpoint, applied at once. The watch, which is behind, tells of what was before it
@@ -84,15 +101,23 @@ pub(crate) struct Cluster {
     pub(crate) nodes: BTreeMap<String, Node>,
     pub(crate) pools: BTreeMap<String, IpPool>,
     pub(crate) peers: BTreeMap<String, BgpPeer>,
+    pub(crate) filters: BTreeMap<String, BgpFilter>,
     pub(crate) configurations: BTreeMap<String, BgpConfiguration>,
+    /// By key, as all that has a namespace.
+    pub(crate) services: BTreeMap<String, Service>,
+    pub(crate) slices: BTreeMap<String, EndpointSlice>,
     pub(crate) policies: BTreeSet<String>,
     pub(crate) profiles: Arc<BTreeSet<String>>,
     /// The revision of this node's resource as last seen; None where there is none.
     pub(crate) node_revision: Option<Revision>,
     /// This node's endpoints, each with the revision that it was last seen or written at.
     pub(crate) local_endpoints: BTreeMap<String, (Revision, WorkloadEndpoint)>,
-    /// The addresses of every endpoint of the cluster.
-    pub(crate) endpoints: BTreeMap<String, Box<[IpAddr]>>,
+    /// Every endpoint of the cluster.
+    pub(crate) endpoints: BTreeMap<String, Place>,
+    /// The node that each block is affine to.
+    pub(crate) blocks: PrefixMap<Arc<str>>,
+    /// The nodes' names, each held once.
+    names: BTreeSet<Arc<str>>,
     /// What the daemon wrote itself and the watch has not told of yet.
     written: BTreeMap<String, Written>,
     pub(crate) own_blocks: Arc<BTreeSet<Cidr>>,
@@ -109,12 +134,17 @@ impl Cluster {
             nodes: BTreeMap::new(),
             pools: BTreeMap::new(),
             peers: BTreeMap::new(),
+            filters: BTreeMap::new(),
             configurations: BTreeMap::new(),
+            services: BTreeMap::new(),
+            slices: BTreeMap::new(),
             policies: BTreeSet::new(),
             profiles: Arc::default(),
             node_revision: None,
             local_endpoints: BTreeMap::new(),
             endpoints: BTreeMap::new(),
+            blocks: PrefixMap::new(),
+            names: BTreeSet::new(),
             written: BTreeMap::new(),
             own_blocks: Arc::default(),
             policy: PolicyCore::new(node_name),
@@ -133,13 +163,20 @@ impl Cluster {
         Family::ALL.iter().filter_map(|family| node.and_then(|node| node.spec.bgp_address(*family))).collect()
     }
 
-    /// Tells whether a resource that is watched names a password.
-    pub(crate) fn names_secrets(&self) -> bool {
-        self.peers.values().any(|peer| peer.spec.password.is_some())
+    /// The names and keys of the secrets that resources name.
+    pub(crate) fn secrets(&self) -> BTreeSet<(String, String)> {
+        let peers = self.peers.values().filter_map(|peer| peer.spec.password.as_ref());
+        let mesh = self.configurations.values().filter_map(|object| object.spec.node_mesh_password.as_ref());
+        let named = |password: &Password| {
+            let reference = password.secret_key_ref.as_ref()?;
+            Some((reference.name.clone(), reference.key.clone()))
+        };
+        peers.chain(mesh).filter_map(named).collect()
     }
 
-    pub(crate) fn bgp_configuration(&self) -> BgpConfigurationSpec {
-        self.configurations.get("default").map(|object| object.spec.clone()).unwrap_or_default()
+    /// Whether which local endpoints there are decides over sessions.
+    fn peers_with_workloads(&self) -> bool {
+        self.peers.values().any(|peer| !peer.spec.local_workload_selector.is_empty())
     }
 
     /// Takes over a stored value.
@@ -151,19 +188,34 @@ impl Cluster {
             Watched::Nodes => self.put_named(stored, |cluster| {
                 cluster.dirty.bgp = true;
                 cluster.dirty.node = true;
+                cluster.dirty.owners = true;
                 &mut cluster.nodes
             }),
             Watched::Pools => self.put_named(stored, |cluster| {
                 cluster.dirty.bgp = true;
+                cluster.dirty.owners = true;
                 &mut cluster.pools
             }),
             Watched::Peers => self.put_named(stored, |cluster| {
                 cluster.dirty.bgp = true;
                 &mut cluster.peers
             }),
+            Watched::Filters => self.put_named(stored, |cluster| {
+                cluster.dirty.bgp = true;
+                &mut cluster.filters
+            }),
             Watched::Configurations => self.put_named(stored, |cluster| {
                 cluster.dirty.bgp = true;
+                cluster.dirty.owners = true;
                 &mut cluster.configurations
+            }),
+            Watched::Services => self.read::<ServiceSpec>(stored).map(|service| {
+                let before = self.services.insert(stored.key.clone(), service);
+                self.dirty.bgp |= before.as_ref() != self.services.get(&stored.key);
+            }),
+            Watched::Slices => self.read::<EndpointSliceSpec>(stored).map(|slice| {
+                let before = self.slices.insert(stored.key.clone(), slice);
+                self.dirty.bgp |= before.as_ref() != self.slices.get(&stored.key);
             }),
             Watched::Policies => self.read::<NetworkPolicySpec>(stored).map(|policy| {
                 self.dirty.policies = true;
@@ -187,7 +239,7 @@ impl Cluster {
                     self.set_endpoint(&stored.key, stored.revision, endpoint);
                 })
             }
-            Watched::Affinities(_) => self.put_affinity(stored),
+            Watched::Affinities => self.put_affinity(stored),
         };
         match problem {
             Ok(()) => {
@@ -212,19 +264,28 @@ impl Cluster {
                 }
                 self.dirty.bgp = true;
                 self.dirty.node = true;
+                self.dirty.owners = true;
             }
             Watched::Pools => {
                 self.pools.remove(name);
                 self.dirty.bgp = true;
+                self.dirty.owners = true;
             }
             Watched::Peers => {
                 self.peers.remove(name);
                 self.dirty.bgp = true;
             }
+            Watched::Filters => {
+                self.filters.remove(name);
+                self.dirty.bgp = true;
+            }
             Watched::Configurations => {
                 self.configurations.remove(name);
                 self.dirty.bgp = true;
+                self.dirty.owners = true;
             }
+            Watched::Services => self.dirty.bgp |= self.services.remove(key).is_some(),
+            Watched::Slices => self.dirty.bgp |= self.slices.remove(key).is_some(),
             Watched::Policies => {
                 let namespace = key.rsplit('/').nth(1).unwrap_or_default();
                 self.dirty.policies = true;
@@ -241,9 +302,9 @@ impl Cluster {
                     self.forget_endpoint(key);
                 }
             }
-            Watched::Affinities(_) => {
-                if let Some(cidr) = keys::cidr_of(key) {
-                    self.dirty.blocks |= Arc::make_mut(&mut self.own_blocks).remove(&cidr);
+            Watched::Affinities => {
+                if let Some((host, cidr)) = keys::host_of_affinity(key) {
+                    self.forget_affinity(host, cidr);
                 }
             }
         }
@@ -289,7 +350,13 @@ impl Cluster {
     fn set_endpoint(&mut self, key: &str, revision: Revision, endpoint: WorkloadEndpoint) {
         self.policy.update_endpoint(key, Some(&endpoint));
         let addresses = endpoint.spec.ip_networks.iter().map(|network| network.addr()).collect();
-        self.endpoints.insert(key.to_owned(), addresses);
+        let place = Place { node: self.name(&endpoint.spec.node), addresses };
+        self.dirty.owners |= self.borrows(&place);
+        if let Some(before) = self.endpoints.insert(key.to_owned(), place) {
+            self.dirty.owners |= self.borrows(&before);
+        }
+        self.dirty.bgp |= self.peers_with_workloads()
+            && (endpoint.spec.node == self.node_name || self.local_endpoints.contains_key(key));
         if endpoint.spec.node == self.node_name {
             let dirty = self.local_endpoints.get(key).is_none_or(|(_, known)| known.spec != endpoint.spec);
             self.local_endpoints.insert(key.to_owned(), (revision, endpoint));
@@ -303,8 +370,11 @@ impl Cluster {
 
     fn forget_endpoint(&mut self, key: &str) {
         self.policy.update_endpoint(key, None);
-        self.endpoints.remove(key);
+        if let Some(before) = self.endpoints.remove(key) {
+            self.dirty.owners |= self.borrows(&before);
+        }
         if self.local_endpoints.remove(key).is_some() {
+            self.dirty.bgp |= self.peers_with_workloads();
             self.dirty.endpoints.insert(key.to_owned());
         }
     }
@@ -328,13 +398,47 @@ impl Cluster {
 
     fn put_affinity(&mut self, stored: &KeyValue) -> Result<(), String> {
         let affinity = BlockAffinity::decode(&stored.value).map_err(|error| error.to_string())?;
-        let Some(cidr) = keys::cidr_of(&stored.key) else { return Err("the key does not end in a CIDR".to_owned()) };
-        let own_blocks = Arc::make_mut(&mut self.own_blocks);
-        self.dirty.blocks |= match affinity.state {
-            AffinityState::Confirmed => own_blocks.insert(cidr),
-            AffinityState::Pending | AffinityState::PendingDeletion => own_blocks.remove(&cidr),
+        let Some((host, cidr)) = keys::host_of_affinity(&stored.key) else {
+            return Err("the key is none of a host's block".to_owned());
         };
+        match affinity.state {
+            AffinityState::Confirmed => {
+                let host = self.name(host);
+                if *host == *self.node_name {
+                    self.dirty.blocks |= Arc::make_mut(&mut self.own_blocks).insert(cidr);
+                }
+                self.dirty.owners |= self.blocks.insert(cidr, host.clone()) != Some(host);
+            }
+            AffinityState::Pending | AffinityState::PendingDeletion => self.forget_affinity(host, cidr),
+        }
         Ok(())
+    }
+
+    fn forget_affinity(&mut self, host: &str, cidr: Cidr) {
+        if host == self.node_name {
+            self.dirty.blocks |= Arc::make_mut(&mut self.own_blocks).remove(&cidr);
+        }
+        if self.blocks.exact(cidr).is_some_and(|known| **known == *host) {
+            self.blocks.remove(cidr);
+            self.dirty.owners = true;
+        }
+    }
+
+    fn name(&mut self, name: &str) -> Arc<str> {
+        match self.names.get(name) {
+            Some(known) => known.clone(),
+            None => {
+                let name: Arc<str> = name.into();
+                self.names.insert(name.clone());
+                name
+            }
+        }
+    }
+
+    /// Whether an endpoint has an address that is not of its node's own blocks, and so is that node's by itself.
+    fn borrows(&self, place: &Place) -> bool {
+        let home = |address: &IpAddr| self.blocks.lookup(*address).is_some_and(|(_, owner)| *owner == place.node);
+        !place.addresses.iter().all(home)
     }
 
     fn put_named<S: Spec>(
@@ -475,6 +579,72 @@ mod tests {
         assert_eq!(owner(&cluster), Some("c1"));
         cluster.put(Watched::Endpoints, &stored(3, &web));
         assert!(cluster.invalid.is_empty());
+    }
+
+    #[test]
+    fn an_edit_of_what_decides_over_bgp_asks_for_a_new_plan() {
+        let mut cluster = Cluster::new("n1");
+        let resources = "/calico/resources/v3/projectcalico.org";
+        let edits = [
+            (
+                Watched::Filters,
+                format!("{resources}/bgpfilters/f"),
+                r#"{"kind":"BGPFilter","apiVersion":"projectcalico.org/v3","metadata":{"name":"f"},"spec":{"importV4":[{"action":"Reject"}]}}"#,
+            ),
+            (
+                Watched::Configurations,
+                format!("{resources}/bgpconfigurations/node.n1"),
+                r#"{"kind":"BGPConfiguration","apiVersion":"projectcalico.org/v3","metadata":{"name":"node.n1"},"spec":{"listenPort":1179}}"#,
+            ),
+            (
+                Watched::Services,
+                "/margay/kubernetes/services/shop/web".to_owned(),
+                r#"{"kind":"Service","apiVersion":"v1","metadata":{"name":"web","namespace":"shop"},"spec":{"clusterIP":"10.96.0.7"}}"#,
+            ),
+            (
+                Watched::Slices,
+                "/margay/kubernetes/endpointslices/shop/web-1".to_owned(),
+                r#"{"kind":"EndpointSlice","apiVersion":"discovery.k8s.io/v1","metadata":{"name":"web-1","namespace":"shop","labels":{"kubernetes.io/service-name":"web"}},"spec":{"addressType":"IPv4","endpoints":[]}}"#,
+            ),
+        ];
+        for (watched, key, json) in edits {
+            assert!(key.starts_with(&watched.prefix()), "{key}");
+            cluster.dirty = Dirty::default();
+            cluster.put(watched, &KeyValue { key: key.clone(), value: json.into(), revision: Revision::new(1) });
+            assert!(cluster.dirty.bgp && cluster.invalid.is_empty(), "{key}: {:?}", cluster.invalid);
+            cluster.dirty = Dirty::default();
+            cluster.delete(watched, &key, Revision::new(2));
+            assert!(cluster.dirty.bgp, "{key} goes");
+        }
+        assert!(cluster.filters.is_empty() && cluster.services.is_empty() && cluster.slices.is_empty());
+    }
+
+    #[test]
+    fn endpoints_ask_for_a_new_plan_where_a_peering_is_with_workloads() {
+        let mut cluster = Cluster::new("n1");
+        cluster.put_local(KEY, Revision::new(7), endpoint("c1", "10.65.0.1/32"));
+        assert!(!cluster.dirty.bgp);
+        let spec = BgpPeerSpec { local_workload_selector: "all()".to_owned(), ..BgpPeerSpec::default() };
+        cluster.peers.insert("vms".to_owned(), BgpPeer::named("vms", spec));
+        cluster.put_local(KEY, Revision::new(8), endpoint("c2", "10.65.0.2/32"));
+        assert!(std::mem::take(&mut cluster.dirty).bgp);
+        cluster.drop_local(KEY, "c2", Some(Revision::new(8)));
+        assert!(cluster.dirty.bgp);
+    }
+
+    #[test]
+    fn the_secrets_that_resources_name_are_known() {
+        let mut cluster = Cluster::new("n1");
+        let password = |name: &str| {
+            let reference = margay_api::kinds::SecretKeyRef { name: name.to_owned(), key: "k".to_owned() };
+            Some(Password { secret_key_ref: Some(reference) })
+        };
+        let peer = BgpPeerSpec { password: password("tor"), ..BgpPeerSpec::default() };
+        cluster.peers.insert("tor".to_owned(), BgpPeer::named("tor", peer));
+        let mesh = BgpConfigurationSpec { node_mesh_password: password("mesh"), ..BgpConfigurationSpec::default() };
+        cluster.configurations.insert("default".to_owned(), BgpConfiguration::named("default", mesh));
+        let named: Vec<(String, String)> = cluster.secrets().into_iter().collect();
+        assert_eq!(named, [("mesh".to_owned(), "k".to_owned()), ("tor".to_owned(), "k".to_owned())]);
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod metrics;
 mod node;
 mod node_status;
 mod options;
+mod ownership;
 mod register;
 mod registration;
 mod restart;

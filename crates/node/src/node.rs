@@ -1,5 +1,7 @@
 //! The composition root of `margayd node`: nothing else starts long-lived tasks of the daemon.
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -7,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 use margay_api::kinds::{Node, NodeSpec};
 use margay_bgp_core::{Drain, SpeakerConfig, StopKind};
 use margay_bgp_speaker::{SpeakerHandle, SpeakerOptions};
-use margay_felix_agent::{AgentOptions, ToFelix};
+use margay_felix_agent::{AgentOptions, FelixHandle, ToFelix};
 use margay_ipam_client::IpamClient;
 use margay_local_api::BFD_SOCKET;
 use rand::TryRngCore;
@@ -91,6 +93,8 @@ async fn start(options: NodeOptions) -> Result<(), Exit> {
             to_felix.send(ToFelix::Fib(batch)).await;
         }
     });
+    let asking = ask_ways(speaker.tracked_next_hops(), felix.clone());
+    tasks.spawn("the way of the speaker's next hops to the routing agent", asking);
     let heard = speaker.clone();
     // Ends with felix, which holds the other end.
     tasks.spawn("the routing and policy agent", async move {
@@ -102,7 +106,7 @@ async fn start(options: NodeOptions) -> Result<(), Exit> {
     });
 
     for watched in Watched::ALL {
-        let mut events = margay_datastore::watch_prefix(store.clone(), watched.prefix(&name));
+        let mut events = margay_datastore::watch_prefix(store.clone(), watched.prefix());
         let actor = actor_sender.clone();
         tasks.spawn(format!("the watch of {watched:?}"), async move {
             while let Some(event) = events.recv().await {
@@ -152,6 +156,14 @@ async fn start(options: NodeOptions) -> Result<(), Exit> {
     let ended = run_until_stopped(serving, stop, tasks, speaker).await;
     stop_metrics.send_replace(true);
     ended
+}
+
+/// Has felix answer for the next hops that the speaker tracks.
+pub(crate) async fn ask_ways(mut tracked: watch::Receiver<BTreeSet<IpAddr>>, felix: FelixHandle) {
+    while tracked.changed().await.is_ok() {
+        let next_hops = tracked.borrow_and_update().clone();
+        felix.send(ToFelix::TrackNextHops(next_hops)).await;
+    }
 }
 
 /// Who configures a node's speaker: the task that knows the cluster.

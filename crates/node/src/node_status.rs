@@ -172,7 +172,17 @@ mod tests {
             originator_id: None,
             cluster_list: Vec::new(),
         };
-        PathView { source, attributes, best, multipath: false, stale: false, lost: None, rejected, reason: None }
+        PathView {
+            source,
+            path_id: None,
+            attributes,
+            best,
+            multipath: false,
+            stale: false,
+            lost: None,
+            rejected,
+            reason: None,
+        }
     }
 
     #[test]

@@ -16,7 +16,7 @@ pub(crate) struct Sources<'a, E> {
     pub(crate) nodes: &'a BTreeMap<String, Node>,
     pub(crate) config: &'a BgpConfigurationSpec,
     /// The node that each block is affine to.
-    pub(crate) blocks: &'a BTreeMap<Cidr, Arc<str>>,
+    pub(crate) blocks: &'a PrefixMap<Arc<str>>,
     /// The node of each endpoint, with the endpoint's addresses.
     pub(crate) endpoints: E,
 }
@@ -26,16 +26,14 @@ pub(crate) struct Sources<'a, E> {
 pub(crate) fn table<'a>(sources: Sources<'a, impl Iterator<Item = (&'a str, &'a [IpAddr])>>) -> Ownership {
     let owners = owners(sources.nodes, sources.config);
     let mut owned: BTreeMap<Cidr, Arc<Owner>> = BTreeMap::new();
-    let mut by_block: PrefixMap<&str> = PrefixMap::new();
-    for (&block, node) in sources.blocks {
-        by_block.insert(block, node);
+    for (block, node) in sources.blocks.iter() {
         if let Some(owner) = owners.get(&**node) {
             owned.insert(block, owner.clone());
         }
     }
     for (node, addresses) in sources.endpoints {
         for &address in addresses {
-            let at_home = by_block.lookup(address).is_some_and(|(_, home)| *home == node);
+            let at_home = sources.blocks.lookup(address).is_some_and(|(_, home)| **home == *node);
             if let Some(owner) = owners.get(node).filter(|_| !at_home) {
                 owned.insert(Cidr::host(address), owner.clone());
             }
@@ -70,11 +68,8 @@ mod tests {
 
     fn nodes(all: &[(&str, u32, &str)]) -> BTreeMap<String, Node> {
         let node = |&(name, asn, address): &(&str, u32, &str)| {
-            let bgp = NodeBgp {
-                as_number: Some(Asn(asn)),
-                ipv4_address: Some(address.to_owned()),
-                ..NodeBgp::default()
-            };
+            let bgp =
+                NodeBgp { as_number: Some(Asn(asn)), ipv4_address: Some(address.to_owned()), ..NodeBgp::default() };
             (name.to_owned(), Object::named(name, NodeSpec { bgp: Some(bgp), ..NodeSpec::default() }))
         };
         all.iter().map(node).collect()
@@ -83,14 +78,17 @@ mod tests {
     fn computed(nodes: &BTreeMap<String, Node>, blocks: &[(&str, &str)], endpoints: &[(&str, &str)]) -> Ownership {
         let spec = IpPoolSpec { cidr: "10.65.0.0/16".parse().unwrap(), ..IpPoolSpec::default() };
         let pools = BTreeMap::from([("pods".to_owned(), Object::named("pods", spec))]);
-        let blocks = blocks.iter().map(|(cidr, node)| (cidr.parse().unwrap(), Arc::from(*node))).collect();
+        let mut affine = PrefixMap::new();
+        for (cidr, node) in blocks {
+            affine.insert(cidr.parse().unwrap(), Arc::from(*node));
+        }
         let addresses: Vec<(&str, [IpAddr; 1])> =
             endpoints.iter().map(|(node, address)| (*node, [address.parse().unwrap()])).collect();
         table(Sources {
             pools: &pools,
             nodes,
             config: &BgpConfigurationSpec::default(),
-            blocks: &blocks,
+            blocks: &affine,
             endpoints: addresses.iter().map(|(node, addresses)| (*node, &addresses[..])),
         })
     }

@@ -173,6 +173,7 @@ impl Agent {
             ToFelix::BorrowedAddresses(addresses) => self.feed(Input::BorrowedAddresses(addresses)),
             ToFelix::NodeAddresses(addresses) => self.feed(Input::NodeAddresses(addresses.into_iter().collect())),
             ToFelix::Fib(batch) => self.feed(Input::Fib(batch)),
+            ToFelix::TrackNextHops(addresses) => self.feed(Input::TrackNextHops(addresses)),
             ToFelix::Policy(changes) => self.policies.change(&changes),
             ToFelix::Barrier(reply) => {
                 let scope = Scope::All { endpoints: self.unconfirmed.clone() };
@@ -227,6 +228,10 @@ impl Agent {
                     self.feed(Input::Outcome(results));
                 }
                 Output::Inspect { interface } => match self.kernel.inspect(interface) {
+                    Ok(input) => self.feed(input),
+                    Err(error) => self.doubt(&error),
+                },
+                Output::ListHostRoutes => match self.kernel.host_routes() {
                     Ok(input) => self.feed(input),
                     Err(error) => self.doubt(&error),
                 },

@@ -48,6 +48,9 @@ pub enum ToFelix {
     NodeAddresses(Vec<IpAddr>),
     /// Best routes from the speaker.
     Fib(FibBatch),
+    /// The whole set of next hops that are on no link, whose ways the speaker asks for: each is answered by
+    /// [`margay_net::FromFelix::NextHop`], again whenever it changes, and those that the set before did not have in any case.
+    TrackNextHops(BTreeSet<IpAddr>),
     /// A step from the policy tables sent so far to the next.
     Policy(PolicyChanges),
     /// Answered when everything sent before is in the kernel, however many BGP routes that is, or with what is not if that

@@ -131,8 +131,15 @@ impl Kernel {
     pub(crate) fn inspect(&mut self, interface: u32) -> Result<Input, NetlinkError> {
         let filter = RouteFilter { protocol: None, interface: Some(interface) };
         let routes = self.routes.routes(&filter)?.into_iter().filter_map(from_route);
-        let ours = routes.filter(|route| route.is_ours() && self.sees(route.protocol));
-        Ok(Input::Inspected { interface, routes: ours.collect() })
+        let seen = routes.filter(|route| !route.is_ours() || self.sees(route.protocol));
+        Ok(Input::Inspected { interface, routes: seen.collect() })
+    }
+
+    /// Lists the routes of others than this node's agent.
+    pub(crate) fn host_routes(&mut self) -> Result<Input, NetlinkError> {
+        let all = self.routes.routes(&RouteFilter { protocol: None, interface: None })?;
+        let routes = all.into_iter().filter_map(from_route).filter(|route| !route.is_ours());
+        Ok(Input::HostRoutes(routes.collect()))
     }
 
     fn sees(&self, protocol: u8) -> bool {

@@ -20,7 +20,7 @@ impl Routing {
             .peers
             .iter()
             .filter(|(_, peer)| peer.profile.settings.ownership != OwnershipCheck::Off)
-            .map(|(&index, _)| index)
+            .map(|(index, _)| index)
             .collect();
         if guarded.is_empty() {
             return;

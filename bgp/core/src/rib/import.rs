@@ -193,6 +193,7 @@ impl Routing {
         let mut checked = self.check_received(&profile, path.received);
         let (attributes, rejected) = self.import(&profile, prefix, path.received, &mut checked);
         self.end_import(checked);
+        let rejected = rejected.or_else(|| self.unreachable(&profile, attributes));
         self.store.retain(path.received);
         self.tables[at].put(id, Path { attributes, rejected, ..path }, &mut self.store);
     }

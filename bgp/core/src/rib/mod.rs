@@ -5,6 +5,7 @@
 //! A peer that can't take more is told later: its prefixes are noted in a bitmap and sent from the group's table when
 //! there is room ([`Routing::pump`]). A new peer begins with every prefix of the table noted.
 
+mod add_path;
 mod as_path;
 mod attributes;
 mod bitmap;
@@ -16,13 +17,18 @@ mod groups;
 mod guard;
 mod import;
 mod next_hops;
+mod paths;
+mod peers;
 mod prefixes;
 mod profile;
 mod pump;
+mod reach;
 mod reasons;
 mod session;
 mod settle;
 mod store;
+#[cfg(test)]
+mod tests;
 mod views;
 mod why;
 
@@ -34,11 +40,13 @@ use margay_net::{Asn, Cidr, Family, FibChange, LocalRoute, LocalRouteSource};
 use slab::Slab;
 
 pub(crate) use connected::Connected;
-use groups::Group;
+use groups::{Group, Member};
 use next_hops::NextHopSets;
+use peers::Peers;
 use prefixes::{Path, PrefixId, Prefixes, Source};
 pub(crate) use profile::RouteSettings;
 use pump::Outgoing;
+use reach::Reach;
 use store::AttributeStore;
 
 use crate::config::{AddPathSend, DecisionConfig, Multipath, NextHopMode, PeerName};
@@ -151,14 +159,17 @@ pub(crate) struct Routing {
     store: AttributeStore,
     next_hop_sets: NextHopSets,
     tables: [Table; 2],
-    peers: BTreeMap<usize, RoutePeer>,
+    peers: Peers,
     connected: Connected,
+    reach: Reach,
     /// Absent until the first table of owners came.
     guard: Option<Guard>,
     /// Route selection is deferred (RFC 4724 section 4.1): nobody is told anything.
     deferred: bool,
     fib_changes: Vec<FibChange>,
     sends: Vec<Outgoing>,
+    /// The messages in the making.
+    burst: Vec<u8>,
     counters: Counters,
 }
 
@@ -178,12 +189,14 @@ impl Routing {
             store: AttributeStore::default(),
             next_hop_sets: NextHopSets::default(),
             tables: [table(Family::V4), table(Family::V6)],
-            peers: BTreeMap::new(),
+            peers: Peers::default(),
             connected: Connected::default(),
+            reach: Reach::default(),
             guard: None,
             deferred,
             fib_changes: Vec::new(),
             sends: Vec::new(),
+            burst: Vec::new(),
             counters: Counters::default(),
         }
     }
@@ -200,7 +213,7 @@ impl Routing {
             }
         }
         if !before.imports_like(&self.config) {
-            for peer in self.peers.keys().copied().collect::<Vec<_>>() {
+            for peer in self.peers.keys().collect::<Vec<_>>() {
                 self.import_again(peer);
                 self.move_groups(peer);
             }
@@ -246,20 +259,31 @@ impl Routing {
         self.peers.remove(&peer);
     }
 
-    /// Takes a path of a peer; it replaces the one that the peer gave before.
-    pub(crate) fn announce(&mut self, peer: usize, family: Family, prefixes: &[Cidr], attributes: Attributes) {
+    /// Takes paths of a peer; each replaces the one with the same identifier that the peer gave before. `path_ids` has
+    /// one for each prefix, or none at all.
+    pub(crate) fn announce(
+        &mut self,
+        peer: usize,
+        family: Family,
+        prefixes: &[Cidr],
+        path_ids: &[u32],
+        attributes: Attributes,
+    ) {
         let Some(known) = self.peers.get(&peer) else { return };
         let profile = known.profile.clone();
         let received = self.store.intern(attributes);
         // Most policies leave the attributes as they are, so that a message of many prefixes is looked at once.
         let mut checked = self.check_received(&profile, received);
-        for &prefix in prefixes {
+        let unreachable = self.unreachable(&profile, received);
+        for (at, &prefix) in prefixes.iter().enumerate() {
+            let path_id = path_ids.get(at).copied().unwrap_or_default();
             let (attributes, rejected) = self.import(&profile, prefix, received, &mut checked);
+            let rejected = rejected.or(unreachable);
             let table = &mut self.tables[index(family)];
             let id = table.prefixes.intern(prefix);
             self.store.retain(received);
-            let path =
-                Path { source: Source::peer(peer), received, attributes, stale: false, unconfirmed: false, rejected };
+            let source = Source::peer(peer);
+            let path = Path { source, path_id, received, attributes, stale: false, unconfirmed: false, rejected };
             table.put(id, path, &mut self.store);
         }
         self.counters.prefixes_announced_received += prefixes.len() as u64;
@@ -267,12 +291,13 @@ impl Routing {
         self.store.release(received);
     }
 
-    /// Takes back paths of a peer.
-    pub(crate) fn withdraw(&mut self, peer: usize, family: Family, prefixes: &[Cidr]) {
+    /// Takes back paths of a peer; `path_ids` as in [`Routing::announce`].
+    pub(crate) fn withdraw(&mut self, peer: usize, family: Family, prefixes: &[Cidr], path_ids: &[u32]) {
         let table = &mut self.tables[index(family)];
-        for &prefix in prefixes {
+        for (at, &prefix) in prefixes.iter().enumerate() {
             if let Some(id) = table.prefixes.find(prefix) {
-                table.take(id, Source::peer(peer), &mut self.store);
+                let path_id = path_ids.get(at).copied().unwrap_or_default();
+                table.take_if(id, Source::peer(peer), |path| path.path_id == path_id, &mut self.store);
             }
         }
         self.counters.prefixes_withdrawn_received += prefixes.len() as u64;
@@ -291,6 +316,7 @@ impl Routing {
         }
         let path = Path {
             source: Source::LOCAL,
+            path_id: 0,
             received: attributes,
             attributes,
             stale: false,
@@ -305,7 +331,7 @@ impl Routing {
         let table = &mut self.tables[index(prefix.family())];
         table.local.remove(&prefix);
         if let Some(id) = table.prefixes.find(prefix) {
-            table.take(id, Source::LOCAL, &mut self.store);
+            table.take_if(id, Source::LOCAL, |_| true, &mut self.store);
         }
     }
 
@@ -333,11 +359,7 @@ impl Routing {
         let table = &mut self.tables[index(family)];
         let mut removed = 0;
         for id in table.ids_of(source) {
-            let stale = table.prefixes.entry(id).paths.iter().any(|path| path.source == source && path.stale);
-            if which == Which::All || stale {
-                table.take(id, source, &mut self.store);
-                removed += 1;
-            }
+            removed += table.take_if(id, source, |path| which == Which::All || path.stale, &mut self.store);
         }
         removed
     }
@@ -359,9 +381,9 @@ impl Routing {
             for (_, group) in &table.groups {
                 let mut given: BTreeMap<usize, usize> = BTreeMap::new();
                 let mut told = 0;
-                for (id, _) in group.told.iter() {
+                for (_, route) in group.routes(table) {
                     told += 1;
-                    if let Some(giver) = table.prefixes.entry(id).told_source.as_peer() {
+                    if let Some(giver) = route.source.as_peer() {
                         *given.entry(giver).or_default() += 1;
                     }
                 }
@@ -389,16 +411,25 @@ impl Routing {
         self.peers.get(&peer).and_then(|peer| peer.flow.as_ref()).map_or(0, |flow| flow.unsent)
     }
 
-    /// The caller's queue of a peer is empty: what is noted for it goes on.
-    pub(crate) fn drained(&mut self, peer: usize) {
+    /// The caller's queue of a peer is empty: what is noted for it goes on. Returns whether anything is.
+    pub(crate) fn drained(&mut self, peer: usize) -> bool {
         if let Some(flow) = self.peers.get_mut(&peer).and_then(|peer| peer.flow.as_mut()) {
             flow.unsent = 0;
         }
+        let mut groups = self.tables.iter().flat_map(|table| &table.groups);
+        groups.any(|(_, group)| group.members.get(&peer).is_some_and(Member::is_behind))
     }
 }
 
 impl Table {
+    /// Has a prefix decided and told anew, whatever came of it.
     fn mark(&mut self, id: PrefixId) {
+        self.prefixes.entry_mut(id).touched = true;
+        self.mark_paths(id);
+    }
+
+    /// Has a prefix decided anew of which paths came or went, and told if another one is the best.
+    fn mark_paths(&mut self, id: PrefixId) {
         let entry = self.prefixes.entry_mut(id);
         if !entry.dirty {
             entry.dirty = true;
@@ -408,8 +439,9 @@ impl Table {
 
     fn put(&mut self, id: PrefixId, path: Path, store: &mut AttributeStore) {
         let entry = self.prefixes.entry_mut(id);
-        match entry.paths.iter_mut().find(|known| known.source == path.source) {
-            Some(known) => {
+        match entry.find(path.source, path.path_id) {
+            Ok(at) => {
+                let known = &mut entry.paths[at];
                 store.release(known.received);
                 store.release(known.attributes);
                 let same =
@@ -418,23 +450,37 @@ impl Table {
                 if same {
                     return;
                 }
+                entry.touched |= entry.best().is_some_and(|best| usize::from(best) == at);
             }
-            None => {
-                entry.paths.push(path);
+            Err(at) => {
+                entry.insert(at, path);
                 self.count(path.source, 1);
             }
         }
-        self.mark(id);
+        self.mark_paths(id);
     }
 
-    fn take(&mut self, id: PrefixId, source: Source, store: &mut AttributeStore) {
+    /// Removes the paths of a source that `gone` picks, and returns how many they were.
+    fn take_if(
+        &mut self,
+        id: PrefixId,
+        source: Source,
+        gone: impl Fn(&Path) -> bool,
+        store: &mut AttributeStore,
+    ) -> usize {
+        let mut taken = 0;
         let entry = self.prefixes.entry_mut(id);
-        let Some(at) = entry.paths.iter().position(|path| path.source == source) else { return };
-        let path = entry.paths.remove(at);
-        store.release(path.received);
-        store.release(path.attributes);
-        self.count(source, -1);
-        self.mark(id);
+        while let Some(at) = entry.paths.iter().position(|path| path.source == source && gone(path)) {
+            let path = entry.remove(at);
+            store.release(path.received);
+            store.release(path.attributes);
+            taken += 1;
+        }
+        if taken > 0 {
+            self.count(source, -(taken as i32));
+            self.mark_paths(id);
+        }
+        taken
     }
 
     fn ids_of(&self, source: Source) -> Vec<PrefixId> {

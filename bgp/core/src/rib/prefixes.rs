@@ -1,12 +1,13 @@
+use std::cmp::Ordering;
 use std::hash::BuildHasher;
 
 use hashbrown::hash_table::Entry as Place;
 use hashbrown::{DefaultHashBuilder, HashTable};
 use margay_net::Cidr;
 use slab::Slab;
-use smallvec::SmallVec;
 
 use super::next_hops::NextHopSetId;
+use super::paths::Paths;
 use super::store::AttributeId;
 use crate::view::RejectReason;
 
@@ -34,6 +35,8 @@ impl Source {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Path {
     pub(crate) source: Source,
+    /// Tells paths of one peer apart (RFC 7911); 0 where the peer sends one for each prefix.
+    pub(crate) path_id: u32,
     /// As received; import policy is evaluated anew from these.
     pub(crate) received: AttributeId,
     /// After import policy; holds a use of its own in the store.
@@ -53,15 +56,55 @@ pub(crate) struct Entry {
     pub(crate) cidr: Cidr,
     /// The index of the best path, or [`NO_BEST`].
     best: u16,
-    pub(crate) paths: SmallVec<[Path; 1]>,
+    /// Those of one peer are next to each other in the order of their identifiers.
+    pub(crate) paths: Paths,
     /// Where the path came from that the group tables hold.
     pub(crate) told_source: Source,
     pub(crate) told_fib: Option<NextHopSetId>,
     pub(crate) told_stale: bool,
     pub(crate) dirty: bool,
+    /// The best path, or what is told of it, may be another one than was told; where not, other paths came or went.
+    pub(crate) touched: bool,
 }
 
 impl Entry {
+    /// Returns the index of the best path, which stays that of the same path while others come and go.
+    pub(crate) fn best(&self) -> Option<u16> {
+        (self.best != NO_BEST).then_some(self.best)
+    }
+
+    /// Puts a path in its place.
+    pub(crate) fn insert(&mut self, at: usize, path: Path) {
+        self.paths.insert(at, path);
+        if self.best != NO_BEST && usize::from(self.best) >= at {
+            self.best += 1;
+        }
+    }
+
+    /// Takes a path out.
+    pub(crate) fn remove(&mut self, at: usize) -> Path {
+        if usize::from(self.best) == at {
+            self.best = NO_BEST;
+            self.touched = true;
+        } else if self.best != NO_BEST && usize::from(self.best) > at {
+            self.best -= 1;
+        }
+        self.paths.remove(at)
+    }
+
+    /// Finds a path, or the place where it belongs.
+    pub(crate) fn find(&self, source: Source, path_id: u32) -> Result<usize, usize> {
+        let mut place = self.paths.len();
+        for (at, path) in self.paths.iter().enumerate().filter(|(_, path)| path.source == source) {
+            match path.path_id.cmp(&path_id) {
+                Ordering::Equal => return Ok(at),
+                Ordering::Less => place = at + 1,
+                Ordering::Greater => return Err(at),
+            }
+        }
+        Err(place)
+    }
+
     /// Notes which path is the best one, by its index.
     pub(crate) fn set_best(&mut self, best: Option<u16>) {
         self.best = best.unwrap_or(NO_BEST);
@@ -92,12 +135,13 @@ impl Prefixes {
             Place::Vacant(place) => {
                 let id = entries.insert(Entry {
                     cidr,
-                    paths: SmallVec::new(),
+                    paths: Paths::default(),
                     best: NO_BEST,
                     told_source: Source::NONE,
                     told_fib: None,
                     told_stale: false,
                     dirty: false,
+                    touched: false,
                 }) as PrefixId;
                 *place.insert(id).get()
             }
@@ -151,6 +195,7 @@ mod tests {
     #[test]
     fn a_prefix_of_one_path_takes_a_cache_line() {
         assert!(size_of::<Path>() <= 20, "{}", size_of::<Path>());
+        assert!(size_of::<Paths>() <= 24, "{}", size_of::<Paths>());
         assert!(size_of::<Entry>() <= 64, "{}", size_of::<Entry>());
     }
 }

@@ -51,6 +51,11 @@ impl PeerProfile {
         !self.ibgp && self.settings.local_as_mode == LocalAsMode::Prepend && self.own_asn != speaker
     }
 
+    /// Whether it is an external peer one hop away: its next hops are on the link that it is on (RFC 4271 section 5.1.3).
+    pub(super) fn next_hops_on_link(&self) -> bool {
+        !self.ibgp && !self.settings.multihop
+    }
+
     /// Returns who announces what comes from the peer.
     pub(super) fn announcer(&self) -> Announcer {
         Announcer { check: self.settings.ownership, address: self.remote }
@@ -88,7 +93,7 @@ impl Routing {
     /// list in common.
     pub(super) fn share_policies(&mut self, peer: usize) {
         let Some(profile) = self.peers.get(&peer).map(|known| known.profile.clone()) else { return };
-        let others = || self.peers.iter().filter(|&(&other, _)| other != peer).map(|(_, other)| &other.profile);
+        let others = || self.peers.iter().filter(|&(other, _)| other != peer).map(|(_, other)| &other.profile);
         let import = others().map(|other| &other.import).find(|&import| *import == profile.import).cloned();
         let export = others().map(|other| &other.export).find(|&export| *export == profile.export).cloned();
         if let Some(known) = self.peers.get_mut(&peer) {

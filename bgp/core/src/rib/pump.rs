@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use super::bitmap::Bitmap;
-use super::groups::Group;
-use super::prefixes::PrefixId;
+use super::groups::{Group, Member};
+use super::prefixes::{PrefixId, Source};
 use super::store::AttributeId;
 use super::{HIGH_WATER, Routing};
+use crate::config::AddPathSend;
 use crate::io::ConnectionId;
-use crate::wire;
+use crate::wire::{self, Nlri};
 
 /// How many noted prefixes are sent before room is looked at again.
 const CHUNK: usize = 4096;
@@ -27,46 +28,64 @@ pub(crate) struct Outgoing {
     pub(crate) messages: u64,
 }
 
+/// A route of a group's table: a prefix, or one of its paths.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Route {
+    pub(super) prefix: PrefixId,
+    /// What the path is called; 0 in a group that is told the best one alone.
+    pub(super) path_id: u32,
+}
+
 /// Changes to be told together.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
-    withdraw: Vec<PrefixId>,
-    announce: Vec<(AttributeId, PrefixId)>,
+    withdraw: Vec<Route>,
+    announce: Vec<(AttributeId, Route)>,
 }
 
+/// A change, in the order of sending; without attributes the route is withdrawn.
+type Step = (Option<AttributeId>, Route);
+
 impl Batch {
-    pub(super) fn add(&mut self, id: PrefixId, attributes: Option<AttributeId>) {
+    pub(super) fn add(&mut self, route: Route, attributes: Option<AttributeId>) {
         match attributes {
-            Some(attributes) => self.announce.push((attributes, id)),
-            None => self.withdraw.push(id),
+            Some(attributes) => self.announce.push((attributes, route)),
+            None => self.withdraw.push(route),
         }
     }
 
     /// Orders the changes for packing: withdrawals, then announcements by attribute set.
-    fn into_order(self) -> Vec<(Option<AttributeId>, PrefixId)> {
+    fn into_order(self) -> Vec<Step> {
         let mut announce = self.announce;
         announce.sort_by_key(|&(attributes, _)| attributes);
-        let withdraw = self.withdraw.into_iter().map(|id| (None, id));
-        withdraw.chain(announce.into_iter().map(|(attributes, id)| (Some(attributes), id))).collect()
+        let withdraw = self.withdraw.into_iter().map(|route| (None, route));
+        withdraw.chain(announce.into_iter().map(|(attributes, route)| (Some(attributes), route))).collect()
     }
 }
 
 impl Routing {
-    /// Tells `targets` a batch. Each message is encoded once, whoever gets it; a target that can take no more has the
+    /// Tells members a batch. Each message is encoded once, whoever gets it; a member that can take no more has the
     /// prefixes noted instead.
-    pub(super) fn deliver(&mut self, at: usize, group: &mut Group, batch: Batch, targets: Vec<usize>) {
+    pub(super) fn deliver(&mut self, at: usize, group: &mut Group, batch: Batch, is_meant: impl Fn(usize) -> bool) {
         let order = batch.into_order();
-        let (behind, mut open): (Vec<usize>, Vec<usize>) =
-            targets.into_iter().partition(|peer| self.is_full(*peer) || group.members[peer].is_behind());
-        note(group, &behind, &order);
+        let mut open = Vec::with_capacity(group.members.len());
+        for (&peer, member) in group.members.iter_mut().filter(|(peer, _)| is_meant(**peer)) {
+            if member.is_behind() || self.is_full(peer) {
+                note(member, &order);
+            } else {
+                open.push(peer);
+            }
+        }
         let mut left = &order[..];
         while !left.is_empty() && !open.is_empty() {
             left = self.send_burst(at, group, left, &open);
-            let full: Vec<usize> = open.iter().copied().filter(|peer| self.is_full(*peer)).collect();
-            if !full.is_empty() {
-                open.retain(|peer| !full.contains(peer));
-                note(group, &full, left);
-            }
+            open.retain(|&peer| {
+                let full = self.is_full(peer);
+                if full && let Some(member) = group.members.get_mut(&peer) {
+                    note(member, left);
+                }
+                !full
+            });
         }
     }
 
@@ -92,6 +111,7 @@ impl Routing {
             member.end_of_rib_due == like.end_of_rib_due
                 && member.pending == like.pending
                 && member.initial == like.initial
+                && member.gone == like.gone
         });
         Some(std::iter::once(first).chain(same.map(|(&peer, _)| peer)).collect())
     }
@@ -102,19 +122,42 @@ impl Routing {
         let fresh: Vec<PrefixId> = like.initial.iter().take(CHUNK - changed.len()).collect();
         let mut common = Batch::default();
         let mut given: BTreeMap<usize, (Batch, Batch)> = BTreeMap::new();
-        for (&id, first_time) in changed.iter().map(|id| (id, false)).chain(fresh.iter().map(|id| (id, true))) {
-            let attributes = group.told.get(id);
-            match self.tables[at].prefixes.entry(id).told_source.as_peer() {
-                // The giver of a path is not told it, but that what it was told before is gone.
-                Some(giver) if attributes.is_some() && cohort.contains(&giver) => {
-                    let (others, own) = given.entry(giver).or_default();
-                    others.add(id, attributes);
-                    if !first_time {
-                        own.add(id, None);
+        // The giver of a path is not told it.
+        let giver_in = |source: Source| source.as_peer().filter(|giver| cohort.binary_search(giver).is_ok());
+        let best_alone = group.key.add_path == AddPathSend::None;
+        for (&prefix, first_time) in changed.iter().map(|id| (id, false)).chain(fresh.iter().map(|id| (id, true))) {
+            let routes = group.routes_of(&self.tables[at], prefix);
+            for told in &routes {
+                let route = Route { prefix, path_id: told.path_id };
+                match giver_in(told.source) {
+                    Some(giver) => {
+                        let (others, own) = given.entry(giver).or_default();
+                        others.add(route, Some(told.attributes));
+                        // What it was told before is gone.
+                        if best_alone && !first_time {
+                            own.add(route, None);
+                        }
+                    }
+                    None => common.add(route, Some(told.attributes)),
+                }
+            }
+            if first_time {
+                continue;
+            }
+            if best_alone && routes.is_empty() {
+                common.add(Route { prefix, path_id: 0 }, None);
+            }
+            for &(_, path_id) in like.gone.range((prefix, 0)..=(prefix, u32::MAX)) {
+                let route = Route { prefix, path_id };
+                match routes.iter().find(|told| told.path_id == path_id) {
+                    None => common.add(route, None),
+                    // The name is another path's, which this member gave itself.
+                    Some(told) => {
+                        if let Some(giver) = giver_in(told.source) {
+                            given.entry(giver).or_default().1.add(route, None);
+                        }
                     }
                 }
-                _ if attributes.is_none() && first_time => {}
-                _ => common.add(id, attributes),
             }
         }
         for (giver, (others, own)) in given {
@@ -126,6 +169,9 @@ impl Routing {
         for peer in cohort {
             let Some(member) = group.members.get_mut(peer) else { continue };
             remove_all(&mut member.pending, &changed);
+            if !member.gone.is_empty() {
+                member.gone.retain(|(id, _)| member.pending.contains(*id));
+            }
             remove_all(&mut member.initial, &fresh);
             if member.end_of_rib_due && member.initial.is_empty() && member.pending.is_empty() {
                 member.end_of_rib_due = false;
@@ -146,54 +192,49 @@ impl Routing {
     }
 
     /// Encodes changes from the beginning of `order`, sends them to `targets`, and returns the rest.
-    fn send_burst<'a>(
-        &mut self,
-        at: usize,
-        group: &Group,
-        order: &'a [(Option<AttributeId>, PrefixId)],
-        targets: &[usize],
-    ) -> &'a [(Option<AttributeId>, PrefixId)] {
-        let (mut left, mut messages, mut len) = (order, Vec::new(), 0);
-        while !left.is_empty() && len < BURST {
-            let (encoded, rest) = self.encode_run(at, group, left);
-            len += encoded.iter().map(Bytes::len).sum::<usize>();
-            messages.extend(encoded);
+    fn send_burst<'a>(&mut self, at: usize, group: &Group, order: &'a [Step], targets: &[usize]) -> &'a [Step] {
+        let mut burst = std::mem::take(&mut self.burst);
+        burst.clear();
+        let (mut left, mut count) = (order, 0);
+        while !left.is_empty() && burst.len() < BURST {
+            let (messages, rest) = self.encode_run(at, group, left, &mut burst);
+            count += messages;
             left = rest;
         }
-        let count = messages.len() as u64;
         self.counters.messages_encoded += count;
         self.counters.messages_sent += count * targets.len() as u64;
-        let bytes = match &messages[..] {
-            [] => return left,
-            [one] => one.clone(),
-            several => several.concat().into(),
-        };
-        for &peer in targets {
-            self.send(peer, bytes.clone(), count);
+        if count > 0 {
+            let bytes = Bytes::copy_from_slice(&burst);
+            for &peer in targets {
+                self.send(peer, bytes.clone(), count);
+            }
         }
+        self.burst = burst;
         left
     }
 
-    /// Encodes what the changes at the beginning of `order` have in common, and returns the rest beside it.
-    fn encode_run<'a>(
-        &self,
-        at: usize,
-        group: &Group,
-        order: &'a [(Option<AttributeId>, PrefixId)],
-    ) -> (Vec<Bytes>, &'a [(Option<AttributeId>, PrefixId)]) {
-        let Some(&(attributes, _)) = order.first() else { return (Vec::new(), order) };
+    /// Appends what the changes at the beginning of `order` have in common, and returns how many messages that is and
+    /// the rest.
+    fn encode_run<'a>(&self, at: usize, group: &Group, order: &'a [Step], burst: &mut Vec<u8>) -> (u64, &'a [Step]) {
+        let Some(&(attributes, _)) = order.first() else { return (0, order) };
         let run = order.iter().take_while(|(other, _)| *other == attributes).take(CHUNK).count();
         let (run, rest) = order.split_at(run);
         let table = &self.tables[at];
-        let prefixes = || run.iter().map(|&(_, id)| table.prefixes.entry(id).cidr);
+        let best_alone = group.key.add_path == AddPathSend::None;
+        let routes = || {
+            run.iter().map(|(_, route)| Nlri {
+                prefix: table.prefixes.entry(route.prefix).cidr,
+                path_id: (!best_alone).then_some(route.path_id),
+            })
+        };
         let announced = attributes.map(|attributes| {
             let attributes = self.store.get(attributes);
-            wire::encode_announcements(table.family, &attributes, prefixes(), group.key.four_octet)
+            wire::append_announcements(burst, table.family, &attributes, routes(), group.key.four_octet)
         });
         // A route that fits into no message can't be announced, and what the peer has of it is wrong.
         let messages = match announced {
             Some(Ok(messages)) => messages,
-            Some(Err(_)) | None => wire::encode_withdrawals(table.family, prefixes()).unwrap_or_default(),
+            Some(Err(_)) | None => wire::append_withdrawals(burst, table.family, routes()).unwrap_or_default(),
         };
         (messages, rest)
     }
@@ -210,10 +251,11 @@ impl Routing {
     }
 }
 
-fn note(group: &mut Group, peers: &[usize], order: &[(Option<AttributeId>, PrefixId)]) {
-    for peer in peers {
-        if let Some(member) = group.members.get_mut(peer) {
-            order.iter().for_each(|&(_, id)| member.note(id));
+fn note(member: &mut Member, order: &[Step]) {
+    for (attributes, route) in order {
+        member.note(route.prefix);
+        if attributes.is_none() {
+            member.note_gone(route.prefix, route.path_id);
         }
     }
 }

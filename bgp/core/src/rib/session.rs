@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use margay_net::Family;
 
-use super::groups::Group;
-use super::prefixes::Source;
+use super::groups::{Group, ToldRoute};
+use super::prefixes::{PrefixId, Source};
 use super::{DrainStage, Routing, Table, index};
 use crate::wire::{self, RefreshSubtype, RouteRefresh};
 
@@ -78,11 +78,11 @@ impl Routing {
 
     /// Notes all that a member is told.
     fn note_table(&self, at: usize, group: &mut Group, peer: usize) {
+        let others = |route: &ToldRoute| route.source != Source::peer(peer);
+        let told: Vec<PrefixId> =
+            group.routes(&self.tables[at]).filter(|(_, route)| others(route)).map(|(id, _)| id).collect();
         let Some(member) = group.members.get_mut(&peer) else { return };
-        let given = |id| self.tables[at].prefixes.entry(id).told_source == Source::peer(peer);
-        for (id, _) in group.told.iter().filter(|&(id, _)| !given(id)) {
-            member.note(id);
-        }
+        told.into_iter().for_each(|id| member.note(id));
     }
 
     /// The peer begins to send its routes of a family again (BoRR): what it has announced must come again.
@@ -102,10 +102,7 @@ impl Routing {
         let table = &mut self.tables[index(family)];
         let mut removed = 0;
         for id in table.ids_of(source) {
-            if table.prefixes.entry(id).paths.iter().any(|path| path.source == source && path.unconfirmed) {
-                table.take(id, source, &mut self.store);
-                removed += 1;
-            }
+            removed += table.take_if(id, source, |path| path.unconfirmed, &mut self.store);
         }
         removed
     }

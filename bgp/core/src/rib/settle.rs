@@ -6,14 +6,16 @@ use margay_net::{BestRoute, FibChange, NextHop};
 use smallvec::SmallVec;
 
 use super::Routing;
+use super::add_path::name_paths;
 use super::attributes::AttributesExt;
 use super::decision::{Candidate, Decision, Rules, decide};
 use super::export::ExportCache;
-use super::groups::Group;
+use super::groups::{Group, ToldPath};
 use super::next_hops::NextHopSetId;
 use super::prefixes::{Entry, Path, PrefixId, Source};
-use super::pump::Batch;
+use super::pump::{Batch, Route};
 use super::store::AttributeId;
+use crate::config::AddPathSend;
 
 /// Most prefixes of a family that are decided at a time.
 const SLICE: usize = 8192;
@@ -34,6 +36,7 @@ impl Routing {
     /// Does a bounded part of [`Routing::settle`] and returns whether there is more, so that what a peer with many
     /// routes leaves behind when it goes is told bit by bit.
     pub(crate) fn settle_slice(&mut self) -> bool {
+        self.settle_next_hops();
         for at in 0..self.tables.len() {
             self.settle_table(at);
         }
@@ -50,14 +53,14 @@ impl Routing {
         for at in 0..self.tables.len() {
             let mut ways = Ways::default();
             for id in self.tables[at].prefixes.ids() {
-                let usable = self.decide_entry(self.tables[at].prefixes.entry(id));
+                let usable = self.choose(self.tables[at].prefixes.entry(id));
                 self.tell_fib(at, id, usable.as_ref(), &mut ways);
                 let entry = self.tables[at].prefixes.entry_mut(id);
                 entry.told_source = entry.best_path().map_or(Source::NONE, |path| path.source);
             }
             ways.clear(self);
         }
-        for peer in self.peers.keys().copied().collect::<Vec<_>>() {
+        for peer in self.peers.keys().collect::<Vec<_>>() {
             self.join(peer);
         }
     }
@@ -73,18 +76,23 @@ impl Routing {
         }
         let mut changes = Vec::with_capacity(dirty.len());
         let mut ways = Ways::default();
+        let best_alone = self.tables[at].groups.iter().all(|(_, group)| group.key.add_path == AddPathSend::None);
         for &id in &dirty {
-            let decision = self.decide_entry(self.tables[at].prefixes.entry(id));
+            let decision = self.choose(self.tables[at].prefixes.entry(id));
             if !self.deferred {
                 self.tell_fib(at, id, decision.as_ref(), &mut ways);
             }
             let entry = self.tables[at].prefixes.entry_mut(id);
             entry.dirty = false;
+            let best_before = entry.best();
             entry.set_best(decision.map(|outcome| outcome.best));
+            let same = entry.best() == best_before && !std::mem::take(&mut entry.touched);
             let source = entry.best_path().map_or(Source::NONE, |path| path.source);
             if !self.deferred {
                 let source_before = std::mem::replace(&mut entry.told_source, source);
-                changes.push(Change { id, source_before, source });
+                if !same || !best_alone {
+                    changes.push(Change { id, source_before, source });
+                }
             }
             if entry.paths.is_empty() {
                 self.tables[at].limbo.push(id);
@@ -111,6 +119,47 @@ impl Routing {
         }
     }
 
+    /// Chooses among the usable paths of a prefix as [`Routing::decide_entry`] does, without saying why each other one
+    /// lost: most lose in the first steps, which are at hand.
+    pub(super) fn choose(&self, entry: &Entry) -> Option<Outcome> {
+        let usable: SmallVec<[u16; 4]> =
+            (0..entry.paths.len()).filter(|&at| entry.paths[at].rejected.is_none()).map(|at| at as u16).collect();
+        let mut left: SmallVec<[u16; 4]> = SmallVec::new();
+        let mut least = None;
+        for &at in &usable {
+            let standing = self.standing(&entry.paths[usize::from(at)]);
+            if least.is_none_or(|least| standing < least) {
+                least = Some(standing);
+                left.clear();
+            }
+            if least == Some(standing) {
+                left.push(at);
+            }
+        }
+        if let [only] = left[..] {
+            return Some(Outcome { best: only, multipath: SmallVec::from_slice(&[only]), usable, decision: None });
+        }
+        let candidates: SmallVec<[Candidate; 4]> =
+            left.iter().map(|&at| self.candidate(&entry.paths[usize::from(at)])).collect();
+        let current = left.iter().position(|&at| Some(at) == entry.best());
+        let decision = decide(&candidates, &self.rules(), current)?;
+        let multipath = decision.multipath.iter().map(|&at| left[at]).collect();
+        Some(Outcome { best: left[decision.best], multipath, usable, decision: None })
+    }
+
+    /// Returns what the first steps of the decision process compare, the least the best: whether the path is the node's
+    /// own, LOCAL_PREF, the length of AS_PATH, ORIGIN.
+    fn standing(&self, path: &Path) -> (bool, u32, u16, u8) {
+        if path.source == Source::LOCAL {
+            return (false, 0, 0, 0);
+        }
+        let merit = self.store.merit(path.attributes);
+        let config = &self.config.decision;
+        let local_pref = merit.local_pref().unwrap_or(config.default_local_pref);
+        let as_path_length = if config.ignore_as_path_length { 0 } else { merit.as_path_length() };
+        (true, u32::MAX - local_pref, as_path_length, merit.origin())
+    }
+
     /// Runs the decision process over the usable paths of a prefix.
     pub(super) fn decide_entry(&self, entry: &Entry) -> Option<Outcome> {
         let usable: SmallVec<[u16; 4]> =
@@ -121,8 +170,8 @@ impl Routing {
         }
         let candidates: SmallVec<[Candidate; 4]> =
             usable.iter().map(|&at| self.candidate(&entry.paths[usize::from(at)])).collect();
-        let so_far = |at: &u16| entry.paths[usize::from(*at)].source == entry.told_source;
-        let decision = decide(&candidates, &self.rules(), usable.iter().position(so_far))?;
+        let current = usable.iter().position(|&at| Some(at) == entry.best());
+        let decision = decide(&candidates, &self.rules(), current)?;
         Some(Outcome {
             best: usable[decision.best],
             multipath: decision.multipath.iter().map(|&at| usable[at]).collect(),
@@ -137,11 +186,12 @@ impl Routing {
 
     pub(super) fn candidate(&self, path: &Path) -> Candidate {
         let giver = path.source.as_peer().and_then(|peer| self.peers.get(&peer));
-        self.store.for_decision(path.attributes).candidate(
+        let candidate = self.store.for_decision(path.attributes).candidate(
             giver.map(|peer| &*peer.profile),
             &self.config.decision,
             !self.config.multipath.relax_as_path_content,
-        )
+        );
+        Candidate { igp_metric: self.interior_cost(path), path_id: path.path_id, ..candidate }
     }
 
     fn tell_fib(&mut self, at: usize, id: PrefixId, decision: Option<&Outcome>, ways: &mut Ways) {
@@ -187,20 +237,15 @@ impl Routing {
         {
             return Some(self.next_hop_sets.retain(set));
         }
-        let next_hop = self.next_hop(path)?;
-        let set = self.next_hop_sets.intern(std::slice::from_ref(&next_hop));
+        let next_hops = self.next_hop(path);
+        if next_hops.is_empty() {
+            return None;
+        }
+        let set = self.next_hop_sets.intern(&next_hops);
         if let Some((_, before)) = ways.0.replace((key, self.next_hop_sets.retain(set))) {
             self.next_hop_sets.release(before);
         }
         Some(set)
-    }
-
-    /// Returns where packets of a learned path go; nothing for the node's own.
-    pub(super) fn next_hop(&self, path: &Path) -> Option<NextHop> {
-        let peer = self.peers.get(&path.source.as_peer()?)?;
-        let addr = self.store.forwarding_address(path.attributes)?;
-        let interface = if super::attributes::is_link_local(addr) { peer.profile.interface.clone() } else { None };
-        Some(NextHop { addr, interface })
     }
 
     fn tell_groups(&mut self, at: usize, changes: &[Change]) {
@@ -211,18 +256,37 @@ impl Routing {
             let mut alone: BTreeMap<usize, Batch> = BTreeMap::new();
             // Attributes that a batch names stay in use by the table until it is sent, since a prefix changes once.
             for change in changes {
-                let before = group.told.get(change.id);
-                let after = self.export(at, change.id, &group.key, &mut cache);
-                sort_out(group, change, before, after, &mut batches, &mut alone);
-                group.told.set(change.id, after, &mut self.store);
+                let mut sort = |path_id, before, after| {
+                    let route = Route { prefix: change.id, path_id };
+                    sort_out(group, route, before, after, &mut batches, &mut alone);
+                };
+                if group.key.add_path == AddPathSend::None {
+                    let before = group.told.get(change.id);
+                    let after = self.export(at, change.id, &group.key, &mut cache);
+                    let with = |source| move |attributes| (attributes, source);
+                    sort(0, before.map(with(change.source_before)), after.map(with(change.source)));
+                    group.told.set(change.id, after, &mut self.store);
+                } else {
+                    let mut after = self.export_paths(at, change.id, &group.key, &mut cache);
+                    let before = group.told.paths(change.id);
+                    name_paths(&mut after, before);
+                    let told = |paths: &[ToldPath], name: u32| {
+                        let path = paths.iter().find(|path| path.path_id == name)?;
+                        Some((path.attributes, path.source))
+                    };
+                    let new = after.iter().map(|path| path.path_id).filter(|&name| told(before, name).is_none());
+                    for name in before.iter().map(|path| path.path_id).chain(new) {
+                        sort(name, told(before, name), told(&after, name));
+                    }
+                    group.told.set_paths(change.id, after, &mut self.store);
+                }
             }
             for ((giver_before, giver), batch) in batches {
                 let excluded = [giver_before.as_peer(), giver.as_peer()];
-                let targets = group.members.keys().copied().filter(|peer| !excluded.contains(&Some(*peer))).collect();
-                self.deliver(at, group, batch, targets);
+                self.deliver(at, group, batch, |peer| !excluded.contains(&Some(peer)));
             }
             for (peer, batch) in alone {
-                self.deliver(at, group, batch, vec![peer]);
+                self.deliver(at, group, batch, |other| other == peer);
             }
             cache.clear(&mut self.store);
         }
@@ -252,23 +316,27 @@ pub(super) struct Outcome {
     pub(super) decision: Option<Decision>,
 }
 
+/// What is told of a route, and whose path it is.
+type Telling = Option<(AttributeId, Source)>;
+
 /// Puts a change into the batch for all members that neither gave the path before nor give it at present, and into
 /// batches for the one or two that do.
 fn sort_out(
     group: &Group,
-    change: &Change,
-    before: Option<AttributeId>,
-    after: Option<AttributeId>,
+    route: Route,
+    before: Telling,
+    after: Telling,
     batches: &mut BTreeMap<(Source, Source), Batch>,
     alone: &mut BTreeMap<usize, Batch>,
 ) {
-    let giver = |source: Source, told: Option<AttributeId>| match source.as_peer() {
-        Some(peer) if told.is_some() && group.members.contains_key(&peer) => source,
+    let giver = |told: Telling| match told {
+        Some((_, source)) if source.as_peer().is_some_and(|peer| group.members.contains_key(&peer)) => source,
         _ => Source::NONE,
     };
-    let (giver_before, giver_after) = (giver(change.source_before, before), giver(change.source, after));
+    let (giver_before, giver_after) = (giver(before), giver(after));
+    let [before, after] = [before, after].map(|told| told.map(|(attributes, _)| attributes));
     if before != after {
-        batches.entry((giver_before, giver_after)).or_default().add(change.id, after);
+        batches.entry((giver_before, giver_after)).or_default().add(route, after);
     }
     if giver_before == giver_after {
         return;
@@ -276,11 +344,11 @@ fn sort_out(
     if let Some(peer) = giver_before.as_peer()
         && after.is_some()
     {
-        alone.entry(peer).or_default().add(change.id, after);
+        alone.entry(peer).or_default().add(route, after);
     }
     if let Some(peer) = giver_after.as_peer()
         && before.is_some()
     {
-        alone.entry(peer).or_default().add(change.id, None);
+        alone.entry(peer).or_default().add(route, None);
     }
 }

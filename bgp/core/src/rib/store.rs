@@ -1,6 +1,7 @@
 //! Attribute sets, each stored once in packed form and named by a number.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::hash::BuildHasher;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
@@ -31,6 +32,41 @@ struct Stored {
     packed: Box<[u8]>,
     hash: u32,
     uses: u32,
+    merit: Merit,
+}
+
+/// What the decision process compares first, at hand without unpacking.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Merit {
+    local_pref: u32,
+    /// The longest path that fits into a message is far below the limit.
+    as_path_length: u16,
+    origin: u8,
+    has_local_pref: bool,
+}
+
+impl Merit {
+    fn of(attributes: &Attributes) -> Merit {
+        Merit {
+            local_pref: attributes.local_pref.unwrap_or_default(),
+            as_path_length: u16::try_from(attributes.as_path.length()).unwrap_or(u16::MAX),
+            origin: attributes.origin as u8,
+            has_local_pref: attributes.local_pref.is_some(),
+        }
+    }
+
+    pub(crate) fn local_pref(self) -> Option<u32> {
+        self.has_local_pref.then_some(self.local_pref)
+    }
+
+    /// As the decision process counts it.
+    pub(crate) fn as_path_length(self) -> u16 {
+        self.as_path_length
+    }
+
+    pub(crate) fn origin(self) -> u8 {
+        self.origin
+    }
 }
 
 /// The distinct attribute sets, counted by use.
@@ -41,6 +77,10 @@ pub(crate) struct AttributeStore {
     ids: HashTable<u32>,
     sets: Slab<Stored>,
     hasher: DefaultHashBuilder,
+    /// In how many sets a next hop is.
+    next_hops: BTreeMap<IpAddr, u32>,
+    /// One is in none any more.
+    dropped_next_hop: bool,
     /// The packed form of what is looked up.
     scratch: Vec<u8>,
     decoded: RefCell<[Option<Decoded>; DECODED]>,
@@ -68,7 +108,15 @@ impl AttributeStore {
                 AttributeId::at(slot as usize)
             }
             None => {
-                let slot = self.sets.insert(Stored { packed: packed[..].into(), hash, uses: 1 });
+                if let Some(next_hop) = forwarding_address(&packed) {
+                    *self.next_hops.entry(next_hop).or_default() += 1;
+                }
+                let slot = self.sets.insert(Stored {
+                    packed: packed[..].into(),
+                    hash,
+                    uses: 1,
+                    merit: Merit::of(&attributes),
+                });
                 let sets = &self.sets;
                 self.ids.insert_unique(spread(hash), slot as u32, |&slot| spread(sets[slot as usize].hash));
                 AttributeId::at(slot)
@@ -93,7 +141,16 @@ impl AttributeStore {
             if let Ok(entry) = self.ids.find_entry(hash, |&slot| slot as usize == id.slot()) {
                 entry.remove();
             }
-            self.sets.remove(id.slot());
+            let stored = self.sets.remove(id.slot());
+            if let Some(next_hop) = forwarding_address(&stored.packed)
+                && let Some(sets) = self.next_hops.get_mut(&next_hop)
+            {
+                *sets -= 1;
+                if *sets == 0 {
+                    self.next_hops.remove(&next_hop);
+                    self.dropped_next_hop = true;
+                }
+            }
             let decoded = &mut self.decoded.get_mut()[id.slot() % DECODED];
             if decoded.as_ref().is_some_and(|(known, _)| *known == id) {
                 *decoded = None;
@@ -115,6 +172,10 @@ impl AttributeStore {
         attributes
     }
 
+    pub(crate) fn merit(&self, id: AttributeId) -> Merit {
+        self.sets[id.slot()].merit
+    }
+
     /// Returns the attributes without communities and unknown ones, at less cost.
     pub(crate) fn for_decision(&self, id: AttributeId) -> Attributes {
         packed::unpack_for_decision(&self.sets[id.slot()].packed)
@@ -122,15 +183,33 @@ impl AttributeStore {
 
     /// Returns where packets go: the global next hop, or the link-local one where there is no global one.
     pub(crate) fn forwarding_address(&self, id: AttributeId) -> Option<IpAddr> {
-        match packed::next_hops(&self.sets[id.slot()].packed) {
-            (Some(IpAddr::V6(global)), Some(link_local)) if global.is_unspecified() => Some(link_local.into()),
-            (None, link_local) => link_local.map(IpAddr::V6),
-            (next_hop, _) => next_hop,
-        }
+        forwarding_address(&self.sets[id.slot()].packed)
+    }
+
+    /// Returns the next hops of all sets.
+    pub(crate) fn next_hops(&self) -> impl Iterator<Item = IpAddr> {
+        self.next_hops.keys().copied()
+    }
+
+    pub(crate) fn has_next_hop(&self, next_hop: IpAddr) -> bool {
+        self.next_hops.contains_key(&next_hop)
+    }
+
+    /// Tells, once, whether some next hop is in no set any more.
+    pub(crate) fn take_dropped_next_hop(&mut self) -> bool {
+        std::mem::take(&mut self.dropped_next_hop)
     }
 
     pub(crate) fn len(&self) -> usize {
         self.sets.len()
+    }
+}
+
+fn forwarding_address(packed: &[u8]) -> Option<IpAddr> {
+    match packed::next_hops(packed) {
+        (Some(IpAddr::V6(global)), Some(link_local)) if global.is_unspecified() => Some(link_local.into()),
+        (None, link_local) => link_local.map(IpAddr::V6),
+        (next_hop, _) => next_hop,
     }
 }
 
@@ -156,7 +235,7 @@ mod tests {
         store.release(first);
         store.release(second);
         assert_eq!(store.len(), 0);
-        assert!(store.ids.is_empty());
+        assert!(store.ids.is_empty() && store.next_hops.is_empty());
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use margay_net::{Cidr, Family};
 
 use super::decision::Candidate;
+use super::groups::ToldRoute;
 use super::prefixes::{Entry, Path, PrefixId, Source};
 use super::store::AttributeId;
 use super::{Routing, index, reasons};
@@ -71,9 +72,12 @@ impl Routing {
                 for path in entry.paths.iter().filter(|path| path.source == Source::peer(peer)) {
                     let mut view = self.path_view(entry, path, path.received);
                     view.best = entry.best_path().is_some_and(|best| best.source == path.source);
-                    let next_hops = self.next_hop(path).into_iter().collect();
+                    view.best &= entry.best_path().is_some_and(|best| best.path_id == path.path_id);
                     let discard = view.best && self.discards(entry.cidr, path);
-                    routes.insert(entry.cidr, RouteView { prefix: entry.cidr, next_hops, discard, paths: vec![view] });
+                    let route = route_in(&mut routes, entry.cidr);
+                    route.next_hops.extend(self.next_hop(path));
+                    route.discard |= discard;
+                    route.paths.push(view);
                 }
             }
         }
@@ -85,26 +89,32 @@ impl Routing {
         let mut routes = BTreeMap::new();
         for family in Family::ALL {
             let table = &self.tables[index(family)];
-            for (id, attributes) in self.advertised_ids(peer, family) {
+            for (id, told) in self.advertised_routes(peer, family) {
                 let entry = table.prefixes.entry(id);
                 let Some(best) = entry.best_path() else { continue };
-                let mut view = self.path_view(entry, best, attributes);
-                view.best = true;
-                let (prefix, next_hops) = (entry.cidr, Default::default());
-                routes.insert(prefix, RouteView { prefix, next_hops, discard: false, paths: vec![view] });
+                let path = match told.path_id {
+                    0 => best,
+                    _ => match entry.find(told.source, told.received_id) {
+                        Ok(at) => &entry.paths[at],
+                        Err(_) => continue,
+                    },
+                };
+                let mut view = self.path_view(entry, path, told.attributes);
+                view.best = (path.source, path.path_id) == (best.source, best.path_id);
+                view.path_id = (told.path_id != 0).then_some(told.path_id);
+                route_in(&mut routes, entry.cidr).paths.push(view);
             }
         }
         routes.into_values().collect()
     }
 
-    /// Returns the prefixes that a peer is told or is about to be.
-    pub(super) fn advertised_ids(&self, peer: usize, family: Family) -> Vec<(PrefixId, AttributeId)> {
+    /// Returns the routes that a peer is told or is about to be.
+    fn advertised_routes(&self, peer: usize, family: Family) -> Vec<(PrefixId, ToldRoute)> {
         let table = &self.tables[index(family)];
         let Some((_, group)) = table.groups.iter().find(|(_, group)| group.members.contains_key(&peer)) else {
             return Vec::new();
         };
-        let given = |id| table.prefixes.entry(id).told_source == Source::peer(peer);
-        group.told.iter().filter(|&(id, _)| !given(id)).collect()
+        group.routes(table).filter(|(_, route)| route.source != Source::peer(peer)).collect()
     }
 
     fn path_view(&self, entry: &Entry, path: &Path, attributes: AttributeId) -> PathView {
@@ -116,8 +126,11 @@ impl Routing {
                 PathSource::Local(local.copied().unwrap_or(margay_net::LocalRouteSource::Static))
             }
         };
+        let family = entry.cidr.family();
+        let several = known.is_some_and(|peer| peer.profile.add_path_receive.contains(&family));
         PathView {
             source,
+            path_id: several.then_some(path.path_id),
             attributes: attributes_view(&self.store.get(attributes)),
             best: false,
             multipath: false,
@@ -127,6 +140,11 @@ impl Routing {
             reason: self.rejected(entry.cidr, path),
         }
     }
+}
+
+fn route_in(routes: &mut BTreeMap<Cidr, RouteView>, prefix: Cidr) -> &mut RouteView {
+    let none = || RouteView { prefix, next_hops: Default::default(), discard: false, paths: Vec::new() };
+    routes.entry(prefix).or_insert_with(none)
 }
 
 pub(super) fn attributes_view(attributes: &Attributes) -> AttributesView {

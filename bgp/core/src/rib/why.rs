@@ -3,11 +3,14 @@
 use margay_net::Cidr;
 
 use super::export::Refusal;
-use super::prefixes::PrefixId;
+use super::groups::GroupKey;
+use super::prefixes::{Path, PrefixId};
 use super::views::attributes_view;
 use super::{Routing, communities, index};
+use crate::config::AddPathSend;
+use crate::policy::Verdict;
 use crate::view::{AdvertisementReason, AdvertisementView, WaitView, WhyView};
-use crate::wire::{self, Attributes};
+use crate::wire::{self, Attributes, Nlri};
 
 impl Routing {
     pub(crate) fn why(&self, prefix: Cidr) -> WhyView {
@@ -15,7 +18,7 @@ impl Routing {
         let there = self.used(at, prefix);
         let mut names: Vec<_> = self.peers.iter().filter(|(_, peer)| peer.flow.is_some()).collect();
         names.sort_by_key(|(_, peer)| &peer.profile.name);
-        let advertisements = names.into_iter().map(|(&peer, known)| {
+        let advertisements = names.into_iter().map(|(peer, known)| {
             let (reason, advertised) = self.advertisement(at, there, peer);
             let words = reason.to_string();
             AdvertisementView { peer: known.profile.name.clone(), advertised, reason, words }
@@ -70,13 +73,20 @@ impl Routing {
         let group = table.groups.iter().map(|(_, group)| group).find(|group| group.members.contains_key(&peer));
         let group = group.filter(|_| !self.deferred).ok_or(AdvertisementReason::Deferred)?;
         let entry = table.prefixes.entry(id);
-        let path = entry.best_path().ok_or(AdvertisementReason::NoUsablePath)?;
-        if path.source.as_peer() == Some(peer) {
-            return Err(AdvertisementReason::LearnedFromPeer);
+        let paths = self.chosen(entry, group.key.add_path);
+        if paths.is_empty() {
+            return Err(AdvertisementReason::NoUsablePath);
         }
-        let verdict = self.judge_export(at, id, path, &group.key).map_err(AdvertisementReason::from)?;
-        let told = self.exported(path, &verdict.changes, &group.key).map_err(AdvertisementReason::from)?;
-        let message = wire::encode_announcements(table.family, &told, [entry.cidr], group.key.four_octet);
+        // Of several paths the best one that is told speaks for all, or the best one where none is.
+        let mut others = paths.iter().filter(|path| path.source.as_peer() != Some(peer));
+        let first = others.next().ok_or(AdvertisementReason::LearnedFromPeer)?;
+        let (verdict, told) = match self.told_of(at, id, first, &group.key) {
+            Ok(told) => told,
+            Err(refusal) => others.find_map(|path| self.told_of(at, id, path, &group.key).ok()).ok_or(refusal)?,
+        };
+        let path_id = (group.key.add_path != AddPathSend::None).then_some(0);
+        let route = Nlri { prefix: entry.cidr, path_id };
+        let message = wire::encode_announcements(table.family, &told, [route], group.key.four_octet);
         if message.is_err() {
             return Err(AdvertisementReason::TooLong);
         }
@@ -85,6 +95,19 @@ impl Routing {
             return Err(AdvertisementReason::Queued);
         }
         Ok((AdvertisementReason::Advertised { rule: verdict.rule.map(|rule| rule as usize) }, told))
+    }
+
+    /// Returns how a group is told of a path.
+    fn told_of(
+        &self,
+        at: usize,
+        id: PrefixId,
+        path: &Path,
+        group: &GroupKey,
+    ) -> Result<(Verdict, Attributes), Refusal> {
+        let verdict = self.judge_export(at, id, path, group)?;
+        let told = self.exported(path, &verdict.changes, group)?;
+        Ok((verdict, told))
     }
 }
 

@@ -102,7 +102,8 @@ fn wanted_session(peer: &Peer, ibgp: bool) -> Option<BfdSession> {
     Some(BfdSession {
         remote: peer.config.remote,
         local: peer.local.or(peer.config.source),
-        multihop: if ibgp { interface.is_none() } else { peer.config.multihop },
+        // A peer that is on a link is one hop away, whatever distance its session would allow.
+        multihop: interface.is_none() && (ibgp || peer.config.multihop),
         interface,
         config,
     })

@@ -3,13 +3,12 @@
 use margay_net::{Cidr, Now};
 
 use super::drive::{Cause, ttls};
-use super::links::own_addresses;
 use super::restart::Selection;
 use super::{Speaker, cease};
 use crate::config::{PeerConfig, PeerName, SpeakerConfig};
 use crate::fsm::FsmEvent;
 use crate::io::{EventKind, ListenPeer, Output};
-use crate::rib::{Routing, RoutingConfig};
+use crate::rib::{Connected, Routing, RoutingConfig};
 use crate::session::{Peer, Slot};
 use crate::view::FsmState;
 use crate::wire::{Cease, Notification};
@@ -32,7 +31,7 @@ impl Speaker {
             Some(routing) => routing.configure(routing_config),
             None => {
                 let mut routing = Routing::new(routing_config, self.options.restarting);
-                routing.set_own_addresses(own_addresses(&self.links));
+                routing.set_connected(Connected::of(self.links.values()));
                 if let Some(owners) = self.early_owners.take() {
                     routing.set_ownership(owners);
                 }

@@ -22,7 +22,7 @@ impl Speaker {
         self.links.insert(name.clone(), link);
         self.bfd_changed = true;
         if let Some(routing) = &mut self.routing {
-            routing.set_own_addresses(own_addresses(&self.links));
+            routing.set_connected(Connected::of(self.links.values()));
         }
         for peer in self.indexes() {
             if !running && self.is_behind_link(peer, &name) {
@@ -117,8 +117,4 @@ impl Speaker {
         }
         next_hops
     }
-}
-
-pub(super) fn own_addresses(links: &BTreeMap<String, LinkState>) -> Connected {
-    Connected::of(links.values())
 }

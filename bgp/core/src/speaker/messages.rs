@@ -9,7 +9,9 @@ use crate::fsm::FsmEvent;
 use crate::io::{ConnectionId, EventKind};
 use crate::session::{Slot, Telling};
 use crate::view::FsmState;
-use crate::wire::{Cease, DecodeContext, HEADER_LEN, MAX_MESSAGE, Message, Notification, Open, Update, decode, frame};
+use crate::wire::{
+    Announcement, Cease, DecodeContext, HEADER_LEN, MAX_MESSAGE, Message, Notification, Open, Update, decode, frame,
+};
 
 impl Speaker {
     pub(super) fn received_bytes(&mut self, connection: ConnectionId, bytes: Bytes, now: Now) {
@@ -152,10 +154,10 @@ impl Speaker {
         }
         if let Some(routing) = &mut self.routing {
             for withdrawal in &update.withdrawn {
-                routing.withdraw(peer, withdrawal.family, &withdrawal.prefixes);
+                routing.withdraw(peer, withdrawal.family, &withdrawal.prefixes, &withdrawal.path_ids);
             }
-            for announcement in update.announced {
-                routing.announce(peer, announcement.family, &announcement.prefixes, announcement.attributes);
+            for Announcement { family, prefixes, path_ids, attributes } in update.announced {
+                routing.announce(peer, family, &prefixes, &path_ids, attributes);
             }
         }
         if let Some(family) = update.end_of_rib {

@@ -143,6 +143,11 @@ impl Speaker {
             Input::Configure(config) => self.configure(config, now),
             Input::Felix(FromFelix::Local(changes)) => self.local(changes),
             Input::Felix(FromFelix::Link(link)) => self.link(link, now),
+            Input::Felix(FromFelix::NextHop { address, resolved }) | Input::NextHop { address, resolved } => {
+                if let Some(routing) = &mut self.routing {
+                    routing.set_way(address, resolved);
+                }
+            }
             Input::Felix(FromFelix::Applied { serial }) => self.applied_serial = self.applied_serial.max(serial),
             Input::Accepted { connection, local, remote } => self.accepted(connection, local, remote, now),
             Input::Connected { connection, local, remote } => self.connected(connection, local, remote, now),
@@ -152,11 +157,14 @@ impl Speaker {
             Input::Received { connection, bytes } => self.received_bytes(connection, bytes, now),
             // Nothing but a timer changes.
             Input::Heard { connection } => return self.heard(connection, now),
-            Input::SendQueueDrained { connection } => self.drained(connection),
+            Input::SendQueueDrained { connection } => {
+                if !self.drained(connection) {
+                    return;
+                }
+            }
             Input::Reset { peer, reason } => self.reset(&peer, reason, now),
             Input::Refresh { peer, direction } => self.refresh(&peer, direction),
             Input::Bfd { peer, state, reason } => self.bfd(&peer, state, reason, now),
-            Input::NextHop { .. } => {}
             Input::Ownership(owners) => match &mut self.routing {
                 Some(routing) => routing.set_ownership(owners),
                 None => self.early_owners = Some(owners),
@@ -168,7 +176,8 @@ impl Speaker {
 
     /// Gives the next thing to do; `None`: nothing for the time being.
     pub fn poll_output(&mut self) -> Option<Output> {
-        if self.outputs.is_empty() && self.unsettled {
+        // A slice may come to nothing that is told.
+        while self.outputs.is_empty() && self.unsettled {
             self.tell(false);
         }
         self.outputs.pop_front()
@@ -188,15 +197,15 @@ impl Speaker {
         }
     }
 
-    fn drained(&mut self, connection: ConnectionId) {
+    /// Returns whether that lets more be sent.
+    fn drained(&mut self, connection: ConnectionId) -> bool {
         if let Some(&peer) = self.connections.get(&connection)
             && self.peers[peer].primary.id == Some(connection)
         {
             self.peers[peer].primary.disarm(Timer::SendHold);
-            if let Some(routing) = &mut self.routing {
-                routing.drained(peer);
-            }
+            return self.routing.as_mut().is_some_and(|routing| routing.drained(peer));
         }
+        false
     }
 
     fn reset(&mut self, peer: &PeerName, reason: Option<String>, now: Now) {
@@ -238,9 +247,15 @@ impl Speaker {
 
     /// Tells felix and the peers of a slice of what is dirty; [`Speaker::poll_output`] goes on with the rest.
     fn tell(&mut self, complete: bool) {
-        let Some(routing) = &mut self.routing else { return };
+        let Some(routing) = &mut self.routing else {
+            self.unsettled = false;
+            return;
+        };
         self.unsettled = routing.settle_slice();
         routing.pump();
+        if let Some(next_hops) = routing.take_tracked() {
+            self.outputs.push_back(Output::TrackNextHops(next_hops));
+        }
         let changes = routing.take_fib_changes();
         if complete || !changes.is_empty() {
             self.fib_serial += 1;

@@ -21,7 +21,7 @@ pub struct DecodeContext {
     pub families: FamilySet,
     /// IPv4 routes may have an IPv6 next hop (RFC 8950).
     pub extended_next_hop: bool,
-    /// Families in which the peer puts a path identifier before each prefix (RFC 7911).
+    /// Families whose prefixes have a path identifier before them (RFC 7911): the peer sends several paths.
     pub add_path: FamilySet,
 }
 

@@ -65,6 +65,8 @@ pub struct Update {
 pub struct Withdrawal {
     pub family: Family,
     pub prefixes: Vec<Cidr>,
+    /// Which path of each prefix it is, where the session has ADD-PATH for the family (RFC 7911); empty where not.
+    pub path_ids: Vec<u32>,
 }
 
 /// Routes that are there. Prefixes are in the order sent, never empty, all of `family`.
@@ -72,6 +74,8 @@ pub struct Withdrawal {
 pub struct Announcement {
     pub family: Family,
     pub prefixes: Vec<Cidr>,
+    /// As in [`Withdrawal`].
+    pub path_ids: Vec<u32>,
     /// With the next hop of these prefixes.
     pub attributes: Attributes,
 }

@@ -35,8 +35,10 @@ pub use encode::{
     EncodeError, encode_announcements, encode_end_of_rib, encode_keepalive, encode_notification, encode_open,
     encode_route_refresh, encode_withdrawals,
 };
+pub(crate) use encode::{append_announcements, append_withdrawals};
 pub use header::{HEADER_LEN, MAX_MESSAGE, frame};
 pub use message::{Announcement, Message, Open, RefreshSubtype, RouteRefresh, Update, Withdrawal};
+pub use nlri::Nlri;
 pub use notification::{Cease, FsmError, HeaderError, MAX_COMMUNICATION, Notification, OpenError, UpdateError};
 pub use problem::{AttributeProblem, ProblemReason, Treatment};
 

@@ -13,7 +13,9 @@ mod dynamic;
 mod groups;
 mod limits;
 mod live;
+#[allow(dead_code, reason = "simulations share it")]
 mod network;
+mod next_hops;
 mod notifications;
 mod ownership;
 mod policy;

@@ -31,6 +31,8 @@ pub(crate) struct Node {
     pub(crate) ways_changed: usize,
     pub(crate) events: Vec<(Option<String>, EventKind)>,
     pub(crate) sent_bytes: usize,
+    /// The sets of next hops to track, as they were given out.
+    pub(crate) tracked: Vec<BTreeSet<IpAddr>>,
     /// Portions of bytes handed out: a message, or several for one connection at once.
     pub(crate) sends: usize,
     pub(crate) alive: bool,
@@ -146,6 +148,7 @@ impl Network {
             events: Vec::new(),
             sent_bytes: 0,
             sends: 0,
+            tracked: Vec::new(),
             alive: true,
             life: 0,
             next_inbound: 1,
@@ -438,7 +441,8 @@ impl Network {
                         known.complete = true;
                     }
                 }
-                Output::Listen { .. } | Output::Bfd(_) | Output::TrackNextHops(_) => {}
+                Output::Listen { .. } | Output::Bfd(_) => {}
+                Output::TrackNextHops(next_hops) => self.nodes[node].tracked.push(next_hops),
                 Output::Event(event) => {
                     self.nodes[node].events.push((event.peer.map(|peer| peer.to_string()), event.kind));
                 }

@@ -63,10 +63,12 @@ pub enum Feature {
     NotificationRestart,
     HardResetFromPeer,
     HardResetToPeer,
+    AddPathReceived,
+    AddPathSent,
 }
 
 impl Feature {
-    pub const ALL: [Feature; 38] = [
+    pub const ALL: [Feature; 40] = [
         Feature::ExternalRoutes,
         Feature::InternalRoutes,
         Feature::FourOctetAs,
@@ -80,6 +82,8 @@ impl Feature {
         Feature::RefreshByUs,
         Feature::EnhancedRefreshByPeer,
         Feature::EnhancedRefreshByUs,
+        Feature::AddPathReceived,
+        Feature::AddPathSent,
         Feature::ReflectToPeer,
         Feature::ReflectedByPeer,
         Feature::Md5,
@@ -151,6 +155,8 @@ impl Feature {
             Feature::SendHold => "a peer that does not read is given up (RFC 9687)",
             Feature::NotificationRestart => "graceful restart after a NOTIFICATION, the N bit (RFC 8538)",
             Feature::HardResetFromPeer => "a Hard Reset of the peer takes its routes",
+            Feature::AddPathReceived => "ADD-PATH: we receive several paths of a prefix (RFC 7911)",
+            Feature::AddPathSent => "ADD-PATH: we send several paths of a prefix",
             Feature::HardResetToPeer => "a reset by our operator is a Hard Reset",
         }
     }

@@ -77,7 +77,7 @@ pub struct MaxPrefixes {
     /// The part of the limit in percent at which an event warns; 75 where absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub warning_percent: Option<u8>,
-    /// [`MaxPrefixesAction::Hold`] where absent.
+    /// [`MaxPrefixesAction::Restart`] where absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub action: Option<MaxPrefixesAction>,
     /// When the session is tried again after [`MaxPrefixesAction::Restart`]; `5m` where absent.
@@ -102,7 +102,7 @@ impl MaxPrefixes {
     }
 
     pub fn action(&self) -> MaxPrefixesAction {
-        self.action.unwrap_or(MaxPrefixesAction::Hold)
+        self.action.unwrap_or(MaxPrefixesAction::Restart)
     }
 
     pub fn restart_after(&self) -> Duration {
@@ -259,7 +259,11 @@ mod tests {
 
     #[test]
     fn a_limit_is_needed_and_a_restart_time_goes_with_its_action() {
-        let limits = MaxPrefixes { restart_after: Some("1m".into()), ..MaxPrefixes::default() };
+        let limits = MaxPrefixes {
+            restart_after: Some("1m".into()),
+            action: Some(MaxPrefixesAction::Hold),
+            ..MaxPrefixes::default()
+        };
         let problems = said(limits.problems("spec.maxPrefixes"));
         assert_eq!(problems.len(), 2, "{problems:?}");
         let good = MaxPrefixes { action: Some(MaxPrefixesAction::Restart), ipv4: Some(9), ..limits };

@@ -48,6 +48,11 @@ pub(super) fn render(view: &BgpNeighbor) -> String {
         ),
     );
     line("established", format!("{} times", view.established_count));
+    if view.refreshes_received + view.refreshes_sent > 0 {
+        let (theirs, ours) = (view.refreshes_received, view.refreshes_sent);
+        line("refreshes", format!("asked by the peer {theirs} times, by us {ours} times"));
+    }
+    line("peer said", view.shutdown_message.clone());
     if !peer.last_error.is_empty() {
         let at = view.last_error_at.as_ref().map(|at| format!("  at {at}")).unwrap_or_default();
         let ago = peer.last_error_seconds.map(|seconds| format!(", {} ago", age(seconds))).unwrap_or_default();
@@ -57,6 +62,16 @@ pub(super) fn render(view: &BgpNeighbor) -> String {
     line("notification out", view.last_notification_sent.as_ref().map(event).unwrap_or_default());
     let settings: Vec<String> = view.settings.iter().map(|(name, value)| format!("{name} {value}")).collect();
     line("configured", settings.join(", "));
+    for (name, family) in &view.families {
+        let reasons: Vec<String> =
+            family.rejected_by.iter().map(|(reason, count)| format!("{count} by {reason}")).collect();
+        if !reasons.is_empty() {
+            line("rejected", format!("{name}: {}", reasons.join("; ")));
+        }
+        if !family.add_path.is_empty() {
+            line("several paths", format!("{name}: {}", family.add_path));
+        }
+    }
     let rows: Vec<Vec<String>> = view
         .families
         .iter()
@@ -107,7 +122,11 @@ mod tests {
     fn waits_limits_and_the_last_notification_are_shown() {
         let mut peer = peer("tor-a1", "Idle");
         peer.waits.push(BgpWait { what: "an operator's reset".to_owned(), until_seconds: None });
-        let family = BgpFamily { limit: "1000, then held".to_owned(), ..BgpFamily::default() };
+        let family = BgpFamily {
+            limit: "1000, then held".to_owned(),
+            rejected_by: BTreeMap::from([("own AS in AS_PATH".to_owned(), 3)]),
+            ..BgpFamily::default()
+        };
         let view = BgpNeighbor {
             peer,
             local_asn: Asn(64512),
@@ -134,6 +153,9 @@ mod tests {
                 message: "received NOTIFICATION: Cease (6/2)".to_owned(),
             }),
             bfd_since_seconds: None,
+            shutdown_message: "maintenance until noon".to_owned(),
+            refreshes_received: 0,
+            refreshes_sent: 0,
         };
         let text = render(&view);
         for wanted in [
@@ -143,6 +165,8 @@ mod tests {
             "notification in   2025-01-01T00:00:00Z  received NOTIFICATION: Cease (6/2)\n",
             "last error        hold timer expired  at 2025-01-01T00:00:00Z, 6m40s ago\n",
             "configured        password set\n",
+            "peer said         maintenance until noon\n",
+            "rejected          ipv4: 3 by own AS in AS_PATH\n",
             "ipv4    no          no          0   0         0         0      0    1000, then held\n",
         ] {
             assert!(text.contains(wanted), "{wanted} is not in\n{text}");

@@ -41,6 +41,9 @@ pub(crate) fn neighbor(
         last_notification_sent: sent,
         last_notification_received: received,
         bfd_since_seconds: view.bfd.as_ref().and_then(|bfd| bfd.since).map(|since| seconds(now, since)),
+        shutdown_message: view.shutdown_message.clone().unwrap_or_default(),
+        refreshes_received: view.refreshes_received,
+        refreshes_sent: view.refreshes_sent,
     }
 }
 
@@ -52,8 +55,16 @@ fn families(view: &PeerView, config: Option<&PeerConfig>) -> BTreeMap<String, Bg
             received: counts.received as u64,
             accepted: counts.received.saturating_sub(counts.rejected) as u64,
             rejected: counts.rejected as u64,
+            rejected_by: counts.rejected_by.iter().map(|(reason, count)| (reason.to_string(), *count as u64)).collect(),
             stale: counts.stale as u64,
             advertised: counts.advertised as u64,
+            add_path: match (view.add_path_receive.contains(&family), view.add_path_send.contains(&family)) {
+                (true, true) => "both",
+                (true, false) => "in",
+                (false, true) => "out",
+                (false, false) => "",
+            }
+            .to_owned(),
             limit: config.and_then(|config| config.max_prefixes.get(&family)).map(limit).unwrap_or_default(),
         };
         (family.to_string(), shown)

@@ -103,6 +103,6 @@ fn no_pool(what: &str) -> ApiError {
 /// Tells whether endpoints use every address of the pools.
 fn is_full(cluster: &Cluster, pools: &[Cidr]) -> bool {
     let size = pools.iter().fold(0u128, |sum, cidr| sum.saturating_add(cidr.size()));
-    let addresses = cluster.endpoints.values().flatten();
+    let addresses = cluster.endpoints.values().flat_map(|place| &place.addresses);
     addresses.filter(|address| pools.iter().any(|pool| pool.contains(**address))).count() as u128 >= size
 }

@@ -21,7 +21,7 @@ use crate::api::{self, BgpApi};
 use crate::bfd;
 use crate::bgp_events::EventLog;
 use crate::metrics;
-use crate::node::{LAST_WORDS, QUEUE, Signals, random_seed};
+use crate::node::{LAST_WORDS, QUEUE, Signals, ask_ways, random_seed};
 use crate::restart;
 use crate::tasks::Tasks;
 
@@ -76,6 +76,8 @@ async fn start(args: SpeakerArgs, plan: super::build::Plan) -> Result<(), Exit> 
     let felix = margay_felix_agent::spawn(AgentOptions { routes_only: true, ..AgentOptions::default() }, to_speaker)
         .map_err(|error| Exit::failed(format!("cannot read the kernel's links: {error}")))?;
     tasks.spawn("the way of links from the kernel to the speaker", links(from_felix, speaker.clone(), fib));
+    let asking = ask_ways(speaker.tracked_next_hops(), felix.clone());
+    tasks.spawn("the way of the speaker's next hops to the routing agent", asking);
     let (conductor, standing) =
         Conductor::start(args.config.clone(), plan, speaker.clone()).await.map_err(Exit::usage)?;
     if fib == Fib::Kernel {
@@ -117,13 +119,13 @@ async fn start(args: SpeakerArgs, plan: super::build::Plan) -> Result<(), Exit> 
     Ok(())
 }
 
-/// Tells the speaker of links, and with a FIB of what the kernel holds. Its own prefixes are the file's alone.
+/// Tells the speaker of links and of the ways to its next hops, and with a FIB of what the kernel holds. Its own prefixes are the file's alone.
 async fn links(mut messages: mpsc::Receiver<FromFelix>, speaker: margay_bgp_speaker::SpeakerHandle, fib: Fib) {
     while let Some(message) = messages.recv().await {
         let wanted = match &message {
             FromFelix::Local(_) => false,
             FromFelix::Applied { .. } => fib == Fib::Kernel,
-            FromFelix::Link(_) => true,
+            FromFelix::Link(_) | FromFelix::NextHop { .. } => true,
         };
         if wanted && speaker.from_felix(message).await.is_err() {
             return;

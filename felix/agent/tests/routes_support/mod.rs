@@ -171,6 +171,14 @@ fn words(message: FromFelix) -> Vec<String> {
             vec![format!("link {} {}", state.interface, if state.running { "running" } else { "not running" })]
         }
         FromFelix::Applied { serial } => vec![format!("applied {serial}")],
+        FromFelix::NextHop { address, resolved } => {
+            let way = resolved.map_or("no way".to_owned(), |resolved| {
+                let hop = |hop: &NextHop| format!("via {} dev {}", hop.addr, hop.interface.as_deref().unwrap_or("?"));
+                let hops: Vec<_> = resolved.next_hops.iter().map(hop).collect();
+                format!("{} metric {}", hops.join(" "), resolved.metric)
+            });
+            vec![format!("{address} {way}")]
+        }
     }
 }
 

@@ -4,14 +4,14 @@ use std::sync::Arc;
 use margay_net::{Cidr, FibBatch, FibChange, NextHop};
 
 use super::host::Host;
-use super::io::Hop;
+use super::io::{Hop, Target};
 
 /// The routes that the speaker wants, grouped by their next hops, so that a link's change costs one resolution per
 /// group and touches only the routes of groups that it changes.
 #[derive(Debug, Default)]
 pub(super) struct Fib {
     routes: BTreeMap<Cidr, Entry>,
-    ids: BTreeMap<Arc<BTreeSet<NextHop>>, u32>,
+    ids: BTreeMap<Way, u32>,
     groups: BTreeMap<u32, Group>,
     next_id: u32,
     /// The table was whole once: what it doesn't have goes.
@@ -25,9 +25,16 @@ struct Entry {
     kept: bool,
 }
 
+/// What becomes of packets.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Way {
+    Via(Arc<BTreeSet<NextHop>>),
+    Discard,
+}
+
 #[derive(Debug)]
 struct Group {
-    next_hops: Arc<BTreeSet<NextHop>>,
+    way: Way,
     resolved: BTreeSet<Hop>,
     prefixes: BTreeSet<Cidr>,
 }
@@ -38,7 +45,8 @@ impl Fib {
         for change in batch.changes {
             match change {
                 FibChange::Set(route) => {
-                    self.set(route.prefix, route.next_hops, false, host);
+                    let way = if route.discard { Way::Discard } else { Way::Via(route.next_hops) };
+                    self.set(route.prefix, way, false, host);
                     dirty.insert(route.prefix);
                 }
                 FibChange::Withdraw(prefix) => {
@@ -57,10 +65,12 @@ impl Fib {
         }
     }
 
-    /// Keeps a route that is in the kernel until the speaker has its say, unless it had it already.
-    pub(super) fn keep(&mut self, prefix: Cidr, next_hops: BTreeSet<NextHop>, host: &Host) {
+    /// Keeps a route that is in the kernel until the speaker has its say, unless it had it already. Without next hops it
+    /// discards.
+    pub(super) fn keep(&mut self, prefix: Cidr, next_hops: Option<BTreeSet<NextHop>>, host: &Host) {
         if !self.complete && !self.routes.contains_key(&prefix) {
-            self.set(prefix, Arc::new(next_hops), true, host);
+            let way = next_hops.map_or(Way::Discard, |next_hops| Way::Via(Arc::new(next_hops)));
+            self.set(prefix, way, true, host);
         }
     }
 
@@ -68,11 +78,15 @@ impl Fib {
         self.routes.contains_key(&prefix)
     }
 
-    /// The next hops that can be used now; `None` if there are none or no route.
-    pub(super) fn hops(&self, prefix: Cidr) -> Option<&BTreeSet<Hop>> {
+    /// What the kernel should do with packets to the prefix: discard, or send them to those next hops that can be used;
+    /// `None` if there are none or no route.
+    pub(super) fn target(&self, prefix: Cidr) -> Option<Target> {
         let entry = self.routes.get(&prefix)?;
         let group = self.groups.get(&entry.group)?;
-        (!group.resolved.is_empty()).then_some(&group.resolved)
+        match group.way {
+            Way::Discard => Some(Target::Blackhole),
+            Way::Via(_) => (!group.resolved.is_empty()).then(|| Target::Via(group.resolved.clone())),
+        }
     }
 
     pub(super) fn prefixes(&self) -> impl Iterator<Item = Cidr> {
@@ -82,7 +96,7 @@ impl Fib {
     /// Resolves all next hops anew and adds the prefixes to `dirty` for which that changed something.
     pub(super) fn resolve(&mut self, host: &Host, dirty: &mut BTreeSet<Cidr>) {
         for group in self.groups.values_mut() {
-            let resolved = host.resolve(&group.next_hops);
+            let resolved = group.way.resolve(host);
             if resolved != group.resolved {
                 group.resolved = resolved;
                 dirty.extend(&group.prefixes);
@@ -90,15 +104,15 @@ impl Fib {
         }
     }
 
-    fn set(&mut self, prefix: Cidr, next_hops: Arc<BTreeSet<NextHop>>, kept: bool, host: &Host) {
-        let id = match self.ids.get(&next_hops) {
+    fn set(&mut self, prefix: Cidr, way: Way, kept: bool, host: &Host) {
+        let id = match self.ids.get(&way) {
             Some(id) => *id,
             None => {
                 let id = self.next_id;
                 self.next_id += 1;
-                self.ids.insert(next_hops.clone(), id);
-                let resolved = host.resolve(&next_hops);
-                self.groups.insert(id, Group { next_hops, resolved, prefixes: BTreeSet::new() });
+                self.ids.insert(way.clone(), id);
+                let resolved = way.resolve(host);
+                self.groups.insert(id, Group { way, resolved, prefixes: BTreeSet::new() });
                 id
             }
         };
@@ -123,8 +137,17 @@ impl Fib {
         let Some(group) = self.groups.get_mut(&id) else { return };
         group.prefixes.remove(&prefix);
         if group.prefixes.is_empty() {
-            self.ids.remove(&group.next_hops);
+            self.ids.remove(&group.way);
             self.groups.remove(&id);
+        }
+    }
+}
+
+impl Way {
+    fn resolve(&self, host: &Host) -> BTreeSet<Hop> {
+        match self {
+            Way::Via(next_hops) => host.resolve(next_hops),
+            Way::Discard => BTreeSet::new(),
         }
     }
 }

@@ -79,8 +79,10 @@ impl KernelRoute {
         KernelRoute { prefix, metric: METRIC, protocol: BLACKHOLE, target: Target::Blackhole, prefsrc: None }
     }
 
-    pub(super) fn bgp(prefix: Cidr, hops: BTreeSet<Hop>, prefsrc: Option<IpAddr>) -> KernelRoute {
-        KernelRoute { prefix, metric: METRIC, protocol: BGP, target: Target::Via(hops), prefsrc }
+    /// A route that discards has no source.
+    pub(super) fn bgp(prefix: Cidr, target: Target, source: Option<IpAddr>) -> KernelRoute {
+        let prefsrc = source.filter(|_| matches!(target, Target::Via(_)));
+        KernelRoute { prefix, metric: METRIC, protocol: BGP, target, prefsrc }
     }
 
     /// Tells whether some next hop is through the interface.
@@ -180,6 +182,10 @@ pub enum Input {
     NodeAddresses(BTreeSet<IpAddr>),
     /// Best routes from the speaker.
     Fib(FibBatch),
+    /// The whole set of next hops whose ways the speaker asks for.
+    TrackNextHops(BTreeSet<IpAddr>),
+    /// All routes of the main table with other protocols than the three; answers [`Output::ListHostRoutes`].
+    HostRoutes(Vec<KernelRoute>),
     /// A link came or changed.
     Link(LinkInfo),
     LinkGone {
@@ -211,7 +217,7 @@ pub enum Input {
         neighbours: Vec<KernelNeighbour>,
         blame: bool,
     },
-    /// The routes of the three protocols that go through one interface; answers [`Output::Inspect`].
+    /// The routes of the main table that go through one interface; answers [`Output::Inspect`].
     Inspected {
         interface: u32,
         routes: Vec<KernelRoute>,
@@ -266,4 +272,6 @@ pub enum Output {
     Inspect { interface: u32 },
     /// List everything, without blame. Answer with [`Input::Dump`].
     Resync,
+    /// List the routes of others. Answer with [`Input::HostRoutes`].
+    ListHostRoutes,
 }

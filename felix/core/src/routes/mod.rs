@@ -16,6 +16,7 @@ mod kernel;
 mod local;
 mod plan;
 mod reconciler;
+mod recursion;
 #[cfg(test)]
 mod tests;
 

@@ -34,6 +34,11 @@ impl RouteReconciler {
         if let Some(state) = self.next_link() {
             return Some(Output::Speaker(state));
         }
+        if !self.recursion.is_idle()
+            && let Some(answer) = self.next_answer()
+        {
+            return Some(Output::Speaker(answer));
+        }
         if !self.is_ready() {
             return None;
         }
@@ -111,6 +116,13 @@ impl RouteReconciler {
     fn may_delete(&self, route: &KernelRoute) -> bool {
         let known = self.fib.complete || self.fib.has(route.prefix) || matches!(route.target, Target::Via(_));
         route.is_ours() && (known || route.protocol != BGP)
+    }
+
+    fn next_answer(&mut self) -> Option<FromFelix> {
+        let mut recursion = std::mem::take(&mut self.recursion);
+        let answer = recursion.next_answer(&self.host, |addr| self.own_way(addr));
+        self.recursion = recursion;
+        answer
     }
 
     fn next_link(&mut self) -> Option<FromFelix> {

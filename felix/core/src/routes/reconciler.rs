@@ -1,7 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 
-use margay_net::{Cidr, Family, Instant, LinkState, LocalRouteSource, NextHop};
+use margay_net::{Cidr, Family, Instant, LinkState, LocalRouteSource, NextHop, ResolvedNextHop};
 
 use super::announce::Announcements;
 use super::failures::Failures;
@@ -12,6 +12,7 @@ use super::io::{
 };
 use super::kernel::Kernel;
 use super::local::Local;
+use super::recursion::Recursion;
 use super::{BGP, METRIC, POD_INTERFACE_PREFIX};
 
 /// What a [`RouteReconciler`] is made with.
@@ -48,6 +49,7 @@ pub struct RouteReconciler {
     pub(super) kernel: Kernel,
     pub(super) failures: Failures,
     pub(super) announcements: Announcements,
+    pub(super) recursion: Recursion,
     in_sync: bool,
     dumped: bool,
     /// The source of what the host sends over BGP routes, by family.
@@ -77,6 +79,7 @@ impl RouteReconciler {
             kernel: Kernel::default(),
             failures: Failures::default(),
             announcements: Announcements::default(),
+            recursion: Recursion::default(),
             in_sync: false,
             dumped: false,
             sources: BTreeMap::new(),
@@ -102,6 +105,9 @@ impl RouteReconciler {
             }
             Input::Endpoint { interface, endpoint } => {
                 for addr in self.local.set_endpoint(&interface, endpoint) {
+                    if self.recursion.is_asked(addr) {
+                        self.recursion.review();
+                    }
                     self.mark(Cidr::host(addr));
                 }
             }
@@ -109,6 +115,7 @@ impl RouteReconciler {
                 for block in self.local.set_blocks(blocks) {
                     self.mark(block);
                 }
+                self.recursion.review();
                 self.review = true;
             }
             Input::BorrowedAddresses(addresses) => {
@@ -132,6 +139,12 @@ impl RouteReconciler {
                     others.into_iter().for_each(|prefix| self.mark(prefix));
                 }
             }
+            Input::TrackNextHops(addresses) => {
+                if self.recursion.ask(&addresses) {
+                    self.queue.push_back(Output::ListHostRoutes);
+                }
+            }
+            Input::HostRoutes(routes) => self.recursion.list(routes),
             Input::Link(link) => self.link(link, now),
             Input::LinkGone { index } => self.link_gone(index, now),
             Input::Address(address) => self.address(&address, now),
@@ -254,8 +267,20 @@ impl RouteReconciler {
         if self.local.blocks().contains(&prefix) && !prefix.is_host() {
             return Some(KernelRoute::blackhole(prefix));
         }
-        let hops = self.fib.hops(prefix)?;
-        Some(KernelRoute::bgp(prefix, hops.clone(), self.sources.get(&prefix.family()).copied()))
+        let target = self.fib.target(prefix)?;
+        Some(KernelRoute::bgp(prefix, target, self.sources.get(&prefix.family()).copied()))
+    }
+
+    /// The node's own way to an address, other than BGP's: to a pod, or nowhere within a block, with the prefix's length.
+    pub(super) fn own_way(&self, addr: IpAddr) -> Option<(u8, Option<ResolvedNextHop>)> {
+        let host = Cidr::host(addr);
+        if let Some(owner) = self.owner(addr) {
+            let is_up = self.host.link(owner).is_some_and(|link| link.up);
+            let next_hops = [NextHop { addr, interface: Some(owner.to_owned()) }].into();
+            return Some((host.len(), is_up.then_some(ResolvedNextHop { next_hops, metric: METRIC })));
+        }
+        let block = self.local.blocks().iter().find(|block| block.contains(addr))?;
+        Some((block.len(), None))
     }
 
     pub(super) fn desired_neighbour(&self, prefix: Cidr) -> Option<KernelNeighbour> {
@@ -300,7 +325,8 @@ impl RouteReconciler {
         }
         if let Some(old) = old {
             let with_bgp = !self.is_pod(&link.name);
-            if old.up != link.up && !self.kernel.using(link.index, with_bgp).is_empty() {
+            let is_used = !self.kernel.using(link.index, with_bgp).is_empty() || self.recursion.uses(link.index);
+            if old.up != link.up && is_used {
                 // IPv4 routes go silently when an interface is set down. Looking costs the kernel a walk over all routes.
                 self.queue.push_back(Output::Inspect { interface: link.index });
             }
@@ -318,6 +344,7 @@ impl RouteReconciler {
 
     fn link_gone(&mut self, index: u32, now: Instant) {
         let Some(link) = self.host.remove_link(index) else { return };
+        self.recursion.inspected(index, &[]);
         for addr in self.kernel.drop_neighbours(index) {
             self.mark(Cidr::host(addr));
         }
@@ -338,6 +365,7 @@ impl RouteReconciler {
 
     /// Looks again at everything that a link's name stands in.
     fn link_changed(&mut self, name: &str, now: Instant) {
+        self.recursion.review();
         if self.is_pod(name) {
             let addresses = self.local.endpoint(name).map(|endpoint| endpoint.addresses.clone()).unwrap_or_default();
             addresses.into_iter().for_each(|addr| self.mark(Cidr::host(addr)));
@@ -357,6 +385,10 @@ impl RouteReconciler {
     }
 
     fn addresses_changed(&mut self, interface: u32, now: Instant) {
+        if self.recursion.uses(interface) {
+            // IPv4 routes go silently with the address that they need.
+            self.queue.push_back(Output::Inspect { interface });
+        }
         if let Some(link) = self.host.link_by_index(interface) {
             let name = link.name.clone();
             if !self.is_pod(&name) {
@@ -386,6 +418,9 @@ impl RouteReconciler {
     }
 
     fn route_event(&mut self, route: &KernelRoute, gone: bool, by_hand: bool, now: Instant) {
+        if self.recursion.note(route, gone) {
+            self.queue.push_back(Output::ListHostRoutes);
+        }
         let prefix = route.prefix;
         let known = self.kernel.route(prefix, route.metric).is_some();
         if !route.is_ours() && !known {
@@ -404,6 +439,10 @@ impl RouteReconciler {
     }
 
     fn dump(&mut self, routes: Vec<KernelRoute>, neighbours: Vec<KernelNeighbour>, blame: bool) {
+        if !self.recursion.is_idle() {
+            // Whatever made everything else be listed has made these doubtful, too.
+            self.queue.push_back(Output::ListHostRoutes);
+        }
         let first = !self.dumped;
         let mut changed = BTreeSet::new();
         let listed: BTreeSet<_> = routes.iter().map(|route| (route.prefix, route.metric)).collect();
@@ -454,7 +493,11 @@ impl RouteReconciler {
 
     /// Treats a BGP route that was there at the start as the speaker's.
     fn keep(&mut self, route: &KernelRoute) {
-        let Target::Via(hops) = &route.target else { return };
+        let hops = match &route.target {
+            Target::Via(hops) => hops,
+            Target::Blackhole => return self.fib.keep(route.prefix, None, &self.host),
+            Target::Other(_) => return,
+        };
         let next_hops: Option<BTreeSet<NextHop>> = hops
             .iter()
             .map(|hop| {
@@ -463,11 +506,13 @@ impl RouteReconciler {
             })
             .collect();
         if let Some(next_hops) = next_hops {
-            self.fib.keep(route.prefix, next_hops, &self.host);
+            self.fib.keep(route.prefix, Some(next_hops), &self.host);
         }
     }
 
     fn inspected(&mut self, interface: u32, routes: Vec<KernelRoute>) {
+        self.recursion.inspected(interface, &routes);
+        let routes: Vec<_> = routes.into_iter().filter(KernelRoute::is_ours).collect();
         let with_bgp = self.host.link_by_index(interface).is_none_or(|link| !self.is_pod(&link.name));
         let listed: BTreeSet<_> = routes.iter().map(|route| (route.prefix, route.metric)).collect();
         for (prefix, metric) in self.kernel.using(interface, with_bgp) {

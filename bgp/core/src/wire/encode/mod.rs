@@ -12,6 +12,7 @@ use super::notification::Notification;
 
 pub use open::encode_open;
 pub use update::{EncodeError, encode_announcements, encode_end_of_rib, encode_withdrawals};
+pub(crate) use update::{append_announcements, append_withdrawals};
 
 /// Encodes a NOTIFICATION; data beyond the longest message is cut off.
 pub fn encode_notification(notification: &Notification) -> Bytes {
@@ -56,4 +57,12 @@ fn begin(kind: u8, len: usize) -> BytesMut {
     message.put_u16(len as u16);
     message.put_u8(kind);
     message
+}
+
+/// Likewise, behind what is in `buf`.
+fn begin_in(buf: &mut Vec<u8>, kind: u8, len: usize) {
+    debug_assert!(len <= MAX_MESSAGE);
+    buf.put_slice(&MARKER);
+    buf.put_u16(len as u16);
+    buf.put_u8(kind);
 }

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod add_path;
 mod as4;
 mod golden;
 mod header;

@@ -48,8 +48,8 @@ fn messages_are_filled_up() {
 
 #[test]
 fn without_prefixes_there_are_no_messages() {
-    assert_eq!(encode_announcements(Family::V4, &attributes(Family::V4), [], true), Ok(vec![]));
-    assert_eq!(encode_withdrawals(Family::V6, []), Ok(vec![]));
+    assert_eq!(encode_announcements(Family::V4, &attributes(Family::V4), hosts(Family::V4, 0), true), Ok(vec![]));
+    assert_eq!(encode_withdrawals(Family::V6, hosts(Family::V6, 0)), Ok(vec![]));
 }
 
 #[test]
@@ -90,9 +90,15 @@ fn a_long_path_is_cut_in_segments() {
 #[test]
 fn routes_without_a_fitting_next_hop_are_an_error() {
     let v4 = attributes(Family::V4);
-    assert_eq!(encode_announcements(Family::V6, &v4, [], true), Err(EncodeError::NextHop(Family::V6)));
+    assert_eq!(
+        encode_announcements(Family::V6, &v4, hosts(Family::V6, 0), true),
+        Err(EncodeError::NextHop(Family::V6))
+    );
     let none = Attributes { next_hop: None, ..v4.clone() };
-    assert_eq!(encode_announcements(Family::V4, &none, [], true), Err(EncodeError::NextHop(Family::V4)));
+    assert_eq!(
+        encode_announcements(Family::V4, &none, hosts(Family::V4, 0), true),
+        Err(EncodeError::NextHop(Family::V4))
+    );
     let prefix = cidr("fd00::/64");
     assert_eq!(
         encode_announcements(Family::V4, &v4, [prefix], true),

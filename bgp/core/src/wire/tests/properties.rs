@@ -98,14 +98,16 @@ fn routes() -> impl Strategy<Value = (Family, Attributes, Vec<Cidr>)> {
 }
 
 fn any_context() -> impl Strategy<Value = DecodeContext> {
-    (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>()).prop_map(|(a, b, c, d, e)| {
-        DecodeContext {
-            add_path: FamilySet::EMPTY,
-            four_octet_asn: a,
-            peer_kind: if b { PeerKind::Internal } else { PeerKind::External },
-            families: [(c, Family::V4), (d, Family::V6)].into_iter().filter(|(on, _)| *on).map(|(_, f)| f).collect(),
-            extended_next_hop: e,
-        }
+    any::<[bool; 6]>().prop_map(|[a, b, c, d, e, f]| DecodeContext {
+        four_octet_asn: a,
+        peer_kind: if b { PeerKind::Internal } else { PeerKind::External },
+        families: [(c, Family::V4), (d, Family::V6)]
+            .into_iter()
+            .filter(|(on, _)| *on)
+            .map(|(_, family)| family)
+            .collect(),
+        extended_next_hop: e,
+        add_path: if f { Family::ALL.into_iter().collect() } else { FamilySet::EMPTY },
     })
 }
 

@@ -1,6 +1,6 @@
 use std::net::Ipv4Addr;
 
-use margay_net::{Asn, Cidr, Family};
+use margay_net::{Asn, Family};
 
 use super::super::as_path::AsPath;
 use super::super::attributes::{
@@ -10,6 +10,7 @@ use super::super::attributes::{
 use super::super::community::{Community, ExtendedCommunity, LargeCommunity};
 use super::super::context::{DecodeContext, PeerKind};
 use super::super::cursor::Cursor;
+use super::super::nlri::Routes;
 use super::super::notification::{Notification, UpdateError};
 use super::super::problem::{AttributeProblem, ProblemReason, Treatment};
 use super::as_path;
@@ -30,7 +31,7 @@ pub(super) struct Reader<'c> {
     pub(super) as4_path: Option<AsPath>,
     pub(super) as4_aggregator: Option<Aggregator>,
     pub(super) mp_reach: Option<MpReach>,
-    pub(super) mp_unreach: Option<(Family, Vec<Cidr>)>,
+    pub(super) mp_unreach: Option<(Family, Routes)>,
     pub(super) problems: Vec<AttributeProblem>,
     /// MP_REACH_NLRI has prefixes, of whatever family.
     pub(super) has_reachable_nlri: bool,
@@ -118,7 +119,7 @@ impl<'c> Reader<'c> {
     /// Returns the family of an MP_UNREACH_NLRI without prefixes that is the only attribute.
     pub(super) fn multiprotocol_end_of_rib(&self) -> Option<Family> {
         match &self.mp_unreach {
-            Some((family, prefixes)) if prefixes.is_empty() && !self.has_other_attributes => Some(*family),
+            Some((family, routes)) if routes.is_empty() && !self.has_other_attributes => Some(*family),
             _ => None,
         }
     }
@@ -206,7 +207,7 @@ impl<'c> Reader<'c> {
         self.has_reachable_nlri = has_prefixes;
         match reach {
             Ok(reach) => {
-                let usable = if reach.prefixes.is_empty() { Ok(()) } else { reach.check_next_hop() };
+                let usable = if reach.routes.is_empty() { Ok(()) } else { reach.check_next_hop() };
                 self.mp_reach = Some(reach);
                 Ok(usable)
             }

@@ -9,14 +9,14 @@ mod attribute;
 mod multiprotocol;
 mod opaque;
 
-use margay_net::{Cidr, Family};
+use margay_net::Family;
 
 use super::attributes::{AttributeType, Attributes};
 use super::context::{DecodeContext, PeerKind};
 use super::cursor::Cursor;
 use super::header::HEADER_LEN;
 use super::message::{Announcement, Update, Withdrawal};
-use super::nlri;
+use super::nlri::{self, Routes};
 use super::notification::{Notification, UpdateError};
 use super::problem::{AttributeProblem, ProblemReason, Treatment};
 use attribute::Reader;
@@ -26,8 +26,8 @@ pub(super) fn decode(body: &[u8], context: &DecodeContext) -> Result<Update, Not
     let mut cursor = Cursor::new(body, HEADER_LEN);
     let withdrawn = field(&mut cursor)?;
     let attributes = field(&mut cursor)?;
-    let withdrawn = prefixes(withdrawn)?;
-    let announced = prefixes(cursor)?;
+    let withdrawn = routes(withdrawn, context)?;
+    let announced = routes(cursor, context)?;
 
     let mut reader = Reader::new(context, !announced.is_empty());
     reader.read(attributes)?;
@@ -46,21 +46,22 @@ fn field<'a>(cursor: &mut Cursor<'a>) -> Result<Cursor<'a>, Notification> {
     field.ok_or_else(|| Notification::update(UpdateError::MalformedAttributeList))
 }
 
-fn prefixes(field: Cursor<'_>) -> Result<Vec<Cidr>, Notification> {
-    nlri::read(Family::V4, field.rest()).ok_or_else(|| Notification::update(UpdateError::InvalidNetworkField))
+fn routes(field: Cursor<'_>, context: &DecodeContext) -> Result<Routes, Notification> {
+    let routes = nlri::read(Family::V4, field.rest(), context.add_path.contains(Family::V4));
+    routes.ok_or_else(|| Notification::update(UpdateError::InvalidNetworkField))
 }
 
 /// Checks what concerns the message as a whole and puts the parts together.
 fn finish(
     mut reader: Reader<'_>,
-    withdrawn: Vec<Cidr>,
-    announced: Vec<Cidr>,
+    withdrawn: Routes,
+    announced: Routes,
     end_of_rib: Option<Family>,
     attributes_end: usize,
 ) -> Result<Update, Notification> {
     let context = *reader.context;
-    let reachable = reader.mp_reach.as_ref().map_or(0, |reach| reach.prefixes.len());
-    if !announced.is_empty() || reachable > 0 {
+    let reachable = reader.mp_reach.as_ref().is_some_and(|reach| !reach.routes.is_empty());
+    if !announced.is_empty() || reachable {
         let mut require = |attribute, needed: bool| {
             if needed && !reader.has(attribute) {
                 reader.problems.push(AttributeProblem {
@@ -85,25 +86,27 @@ fn finish(
 
     let mut update =
         Update { end_of_rib: end_of_rib.filter(|&family| context.families.contains(family)), ..Update::default() };
-    let mut withdraw = |family, prefixes: Vec<Cidr>| {
+    let mut withdraw = |family, routes: Routes| {
+        let Routes { prefixes, path_ids } = routes;
         if !prefixes.is_empty() && context.families.contains(family) {
-            update.withdrawn.push(Withdrawal { family, prefixes });
+            update.withdrawn.push(Withdrawal { family, prefixes, path_ids });
         }
     };
     withdraw(Family::V4, withdrawn);
-    if let Some((family, prefixes)) = reader.mp_unreach.take() {
-        withdraw(family, prefixes);
+    if let Some((family, routes)) = reader.mp_unreach.take() {
+        withdraw(family, routes);
     }
-    let reach = reader.mp_reach.take().filter(|reach| !reach.prefixes.is_empty());
+    let reach = reader.mp_reach.take().filter(|reach| !reach.routes.is_empty());
     if treat_as_withdraw {
         withdraw(Family::V4, announced);
         if let Some(reach) = reach {
-            withdraw(reach.family, reach.prefixes);
+            withdraw(reach.family, reach.routes);
         }
     } else {
-        let mut announce = |family, prefixes: Vec<Cidr>, attributes: Attributes| {
+        let mut announce = |family, routes: Routes, attributes: Attributes| {
+            let Routes { prefixes, path_ids } = routes;
             if !prefixes.is_empty() && context.families.contains(family) {
-                update.announced.push(Announcement { family, prefixes, attributes });
+                update.announced.push(Announcement { family, prefixes, path_ids, attributes });
             }
         };
         match reach {
@@ -114,11 +117,7 @@ fn finish(
                 }
                 let next_hop = Some(reach.next_hop);
                 let link_local_next_hop = reach.link_local;
-                announce(
-                    reach.family,
-                    reach.prefixes,
-                    Attributes { next_hop, link_local_next_hop, ..reader.attributes },
-                );
+                announce(reach.family, reach.routes, Attributes { next_hop, link_local_next_hop, ..reader.attributes });
             }
         }
     }

@@ -5,11 +5,11 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use margay_net::{Cidr, Family};
+use margay_net::Family;
 
 use super::super::context::{AfiSafi, DecodeContext};
 use super::super::cursor::Cursor;
-use super::super::nlri;
+use super::super::nlri::{self, Routes};
 use super::super::notification::{Notification, UpdateError};
 use super::super::problem::{ProblemReason, Treatment};
 use super::attribute::Verdict;
@@ -19,7 +19,7 @@ pub(super) struct MpReach {
     pub(super) family: Family,
     pub(super) next_hop: IpAddr,
     pub(super) link_local: Option<Ipv6Addr>,
-    pub(super) prefixes: Vec<Cidr>,
+    pub(super) routes: Routes,
 }
 
 /// The family isn't negotiated or not known; such routes are ignored (RFC 4760 section 7).
@@ -38,8 +38,8 @@ pub(super) fn reach(
     let has_prefixes = !value.is_empty();
     let Some(family) = negotiated(family, context) else { return Ok((has_prefixes, Err(Unusable(family)))) };
     let (next_hop, link_local) = self::next_hop(family, next_hop, context).ok_or_else(malformed)?;
-    let prefixes = nlri::read(family, value.rest()).ok_or_else(malformed)?;
-    Ok((has_prefixes, Ok(MpReach { family, next_hop, link_local, prefixes })))
+    let routes = nlri::read(family, value.rest(), context.add_path.contains(family)).ok_or_else(malformed)?;
+    Ok((has_prefixes, Ok(MpReach { family, next_hop, link_local, routes })))
 }
 
 /// Reads MP_UNREACH_NLRI.
@@ -47,11 +47,11 @@ pub(super) fn unreach(
     mut value: Cursor<'_>,
     whole: &[u8],
     context: &DecodeContext,
-) -> Result<Result<(Family, Vec<Cidr>), Unusable>, Notification> {
+) -> Result<Result<(Family, Routes), Unusable>, Notification> {
     let family = afi_safi(&mut value).ok_or_else(|| malformed(whole))?;
     let Some(family) = negotiated(family, context) else { return Ok(Err(Unusable(family))) };
-    let prefixes = nlri::read(family, value.rest()).ok_or_else(|| malformed(whole))?;
-    Ok(Ok((family, prefixes)))
+    let routes = nlri::read(family, value.rest(), context.add_path.contains(family)).ok_or_else(|| malformed(whole))?;
+    Ok(Ok((family, routes)))
 }
 
 fn malformed(whole: &[u8]) -> Notification {

@@ -5,6 +5,7 @@ mod external;
 mod internal;
 mod limits;
 mod notifications;
+mod paths;
 mod range;
 mod refresh;
 mod restart;
@@ -30,7 +31,7 @@ pub struct Scenario {
 }
 
 /// The slow ones first.
-pub const ALL: [Scenario; 14] = [
+pub const ALL: [Scenario; 15] = [
     notifications::SCENARIO,
     restart::OF_THE_PEER,
     restart::OF_OURS,
@@ -42,6 +43,7 @@ pub const ALL: [Scenario; 14] = [
     external::TWO_OCTETS,
     internal::SCENARIO,
     limits::SCENARIO,
+    paths::SCENARIO,
     egress::SCENARIO,
     range::SCENARIO,
     refresh::SCENARIO,

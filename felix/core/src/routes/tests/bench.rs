@@ -156,10 +156,15 @@ impl Bench {
                 }
                 Output::Kernel(ops) => Input::Outcome(ops.into_iter().map(|op| self.operate(op)).collect()),
                 Output::Inspect { interface } => {
-                    let routes = self.routes.values().filter(|route| route.is_ours() && route.uses(interface));
+                    let routes = self.routes.values().filter(|route| route.uses(interface));
                     Input::Inspected { interface, routes: routes.cloned().collect() }
                 }
                 Output::Resync => self.dump(false),
+                Output::ListHostRoutes => {
+                    self.log.push("list host routes".into());
+                    let routes = self.routes.values().filter(|route| !route.is_ours());
+                    Input::HostRoutes(routes.cloned().collect())
+                }
             };
             self.reconciler.handle_input(answer, self.now);
         }
@@ -199,6 +204,14 @@ impl Bench {
                 self.log.push(format!("link {} {running} {}", state.interface, state.addresses.len()));
             }
             FromFelix::Applied { serial } => self.log.push(format!("applied {serial}")),
+            FromFelix::NextHop { address, resolved } => {
+                let way = resolved.map_or("no way".to_owned(), |resolved| {
+                    let hop = |hop: &NextHop| format!("{} {}", hop.addr, hop.interface.as_deref().unwrap_or("-"));
+                    let hops: Vec<_> = resolved.next_hops.iter().map(hop).collect();
+                    format!("{} metric {}", hops.join(", "), resolved.metric)
+                });
+                self.log.push(format!("{address}: {way}"));
+            }
         }
     }
 }

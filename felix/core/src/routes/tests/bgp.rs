@@ -178,3 +178,39 @@ fn a_batch_is_applied_when_the_kernel_has_all_of_it() {
     let log = bench.take_log();
     assert_eq!((log.len(), log.last().map(String::as_str)), (2501, Some("applied 7")));
 }
+
+#[test]
+fn a_route_that_discards_is_a_blackhole_of_bgp_and_gives_way_to_one_with_next_hops() {
+    let discard = |serial, discard| {
+        let next_hops = if discard { Default::default() } else { [margay_net::NextHop::via(ip(A))].into() };
+        let next_hops = std::sync::Arc::new(next_hops);
+        let route = margay_net::BestRoute { prefix: cidr("10.1.0.1/32"), next_hops, stale: false, discard };
+        Input::Fib(margay_net::FibBatch { serial, changes: vec![margay_net::FibChange::Set(route)], complete: true })
+    };
+    let mut bench = Bench::new();
+    bench.feed([discard(1, true)]);
+    let hole = KernelRoute {
+        prefix: cidr("10.1.0.1/32"),
+        metric: METRIC,
+        protocol: BGP,
+        target: Target::Blackhole,
+        prefsrc: None,
+    };
+    assert_eq!(bench.routes[&(cidr("10.1.0.1/32"), METRIC)], hole);
+    assert_eq!(bench.reconciler.counts()[&Object::Bgp], 1);
+    // It is ours like others: what is done by hand is undone.
+    bench.by_hand(hole.clone(), true);
+    assert_eq!(bench.routes[&(cidr("10.1.0.1/32"), METRIC)], hole);
+    assert_eq!(bench.reconciler.drift()[&Object::Bgp], 1);
+    bench.feed([discard(2, false)]);
+    assert_eq!(bench.hops("10.1.0.1/32"), [(UPLINKS[0], A.to_owned())]);
+    bench.feed([discard(3, true), fib(4, &[("10.1.0.1/32", &[])], false)]);
+    assert_eq!(bench.routes.get(&(cidr("10.1.0.1/32"), METRIC)), None);
+
+    // A restart leaves it until the table is whole.
+    let mut bench = Bench::before_sync(vec![hole.clone()]);
+    bench.feed([Input::InSync]);
+    assert_eq!(bench.routes[&(cidr("10.1.0.1/32"), METRIC)], hole);
+    bench.feed([fib(1, &[], true)]);
+    assert_eq!(bench.routes.get(&(cidr("10.1.0.1/32"), METRIC)), None);
+}

@@ -4,3 +4,4 @@ mod bench;
 mod bgp;
 mod drift;
 mod local;
+mod recursion;
