@@ -35,7 +35,8 @@ impl Mutator {
             0 if place < octets.len() => octets[place] ^= 1 << self.rng.random_range(0..8),
             1 if place < octets.len() => octets[place] = ODD[self.rng.random_range(0..ODD.len())],
             2 if place < octets.len() => {
-                octets[place] = octets[place].wrapping_add(if self.rng.random() { 1 } else { 255 })
+                let step = if self.rng.random() { 1 } else { 255 };
+                octets[place] = octets[place].wrapping_add(step);
             }
             3 => octets.insert(place, self.rng.random()),
             4 => drop(octets.drain(place..end)),

@@ -105,15 +105,18 @@ pub fn update(data: &[u8]) {
 /// The session that the bits of an octet stand for.
 fn context(session: u8) -> DecodeContext {
     let bit = |bit: u8| session >> bit & 1 == 1;
-    let families: FamilySet =
-        Family::ALL.into_iter().zip([bit(2), bit(3)]).filter(|&(_, on)| on).map(|(family, _)| family).collect();
     DecodeContext {
         four_octet_asn: bit(0),
         peer_kind: if bit(1) { PeerKind::Internal } else { PeerKind::External },
-        families,
+        families: families_of([bit(2), bit(3)]),
         extended_next_hop: bit(4),
-        ..DecodeContext::default()
+        add_path: families_of([bit(5), bit(6)]),
     }
+}
+
+/// Those of both families whose bit is set.
+fn families_of(bits: [bool; 2]) -> FamilySet {
+    Family::ALL.into_iter().zip(bits).filter(|&(_, on)| on).map(|(family, _)| family).collect()
 }
 
 fn check_update(update: &Update, len: usize, context: &DecodeContext) {
@@ -127,10 +130,12 @@ fn check_update(update: &Update, len: usize, context: &DecodeContext) {
     for withdrawal in &update.withdrawn {
         assert!(context.families.contains(withdrawal.family) && !withdrawal.prefixes.is_empty());
         assert!(withdrawal.prefixes.iter().all(|prefix| prefix.family() == withdrawal.family));
+        check_path_ids(withdrawal.path_ids.len(), withdrawal.prefixes.len(), context, withdrawal.family);
     }
     for routes in &update.announced {
         assert!(context.families.contains(routes.family) && !routes.prefixes.is_empty());
         assert!(routes.prefixes.iter().all(|prefix| prefix.family() == routes.family));
+        check_path_ids(routes.path_ids.len(), routes.prefixes.len(), context, routes.family);
         assert!(routes.attributes.next_hop.is_some(), "a route without next hop");
         let mut canonical = routes.attributes.clone();
         canonical.canonicalize();
@@ -167,6 +172,11 @@ fn check_update(update: &Update, len: usize, context: &DecodeContext) {
             Err(error) => panic!("{error}"),
         }
     }
+}
+
+/// Each prefix has an identifier of its path, or none has.
+fn check_path_ids(path_ids: usize, prefixes: usize, context: &DecodeContext, family: Family) {
+    assert_eq!(path_ids, if context.add_path.contains(family) { prefixes } else { 0 });
 }
 
 /// The body of a NOTIFICATION.

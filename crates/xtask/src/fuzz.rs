@@ -68,7 +68,7 @@ impl Fuzzer {
         let root = workspace.target.join("fuzz");
         let host = host()?;
         // With a target given, the flags are not for what runs in the build.
-        let status = cargo(&["build", "--release", "--locked", "--target", &host])
+        let status = cargo(&["build", "--release", "--target", &host])
             .arg("--manifest-path")
             .arg(workspace.root.join("bgp/fuzz/libfuzzer/Cargo.toml"))
             .arg("--target-dir")

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use margay_bgp_core::wire::{Message, encode_keepalive, encode_open};
-use margay_bgp_core::{FsmState, Input};
+use margay_bgp_core::{FsmState, Input, PeerName};
 
 use crate::world::{PEER, ROUTE_V4, World, hex, message, open, update};
 
@@ -149,6 +149,33 @@ fn a_prefix_a_hundred_times_in_one_message_is_one_route() {
     let told: usize =
         world.told_to_witness().iter().flat_map(|update| &update.announced).map(|r| r.prefixes.len()).sum();
     assert_eq!(told, 1);
+}
+
+/// RFC 7911 section 3: the identifier and the prefix together say which path it is.
+#[test]
+fn a_path_identifier_that_comes_again_replaces_its_path_and_one_that_never_came_withdraws_nothing() {
+    let (mut world, connection) = World::with_add_path();
+    let mut say = |attributes: &str, withdrawn: &str, announced: &str| {
+        world.receive(connection, &update(&hex(withdrawn), &hex(attributes), &hex(announced)));
+        let routes = world.speaker.received(&PeerName::from(PEER));
+        let mut meds: Vec<_> = routes.iter().flat_map(|route| &route.paths).map(|path| path.attributes.med).collect();
+        meds.sort();
+        assert_eq!(world.peer(PEER).state, FsmState::Established);
+        meds
+    };
+    let path = |med: u8| format!("400101 00 400206 02010000fde9 400304 c0000202 800404 000000{med:02x}");
+    let (zero, last) = ("00000000 18 0a0909", "ffffffff 18 0a0909");
+    assert_eq!(say(&path(1), "", zero), [Some(1)]);
+    assert_eq!(say(&path(2), "", last), [Some(1), Some(2)]);
+    assert_eq!(say(&path(3), "", zero), [Some(2), Some(3)]);
+    assert_eq!(say(&path(4), "", &format!("{zero} {zero}")), [Some(2), Some(4)]);
+    assert_eq!(say("", "00000007 18 0a0909", ""), [Some(2), Some(4)]);
+    assert_eq!(say("", last, ""), [Some(4)]);
+    assert_eq!(say("", last, ""), [Some(4)]);
+    assert_eq!(say(&path(5), last, last), [Some(4), Some(5)]);
+    world.receive(connection, &update(&[], &hex(&path(6)), &hex("00000007")));
+    let notification = world.notification(connection).expect("an identifier of no prefix");
+    assert_eq!((notification.code, notification.subcode), (3, 10));
 }
 
 #[test]

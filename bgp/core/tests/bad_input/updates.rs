@@ -104,10 +104,11 @@ fn what_is_in_an_as_path_is_judged() {
         };
         vec![
             path("AS 0", "0202 0000fde9 00000000", GONE_V4),
+            path("AS_TRANS behind the peer's own AS", "0202 0000fde9 00005ba0", RoutesStay),
             path("AS_TRANS alone", "0201 00005ba0", if internal { RoutesStay } else { GONE_V4 }),
             path("an AS_SET (RFC 9774)", "0201 0000fde9 0102 0000fdea 0000fdeb", GONE_V4),
             path("a confederation sequence", "0301 0000fde9", if internal { RoutesStay } else { GONE_V4 }),
-            path("a confederation set", "0201 0000fde9 0401 0000fdea", GONE_V4),
+            path("a confederation set (RFC 9774)", "0201 0000fde9 0401 0000fdea", GONE_V4),
             path("a segment of type 0", "0001 0000fde9", GONE_V4),
             path("a segment of type 255", "ff01 0000fde9", GONE_V4),
             path("a segment of no AS", "0201 0000fde9 0200", GONE_V4),

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use margay_bgp_core::wire::{
-    AfiSafi, Capability, DecodeContext, Message, Notification, Open, PeerKind, Update, decode, encode_keepalive,
+    self, AfiSafi, Capability, DecodeContext, Message, Notification, Open, PeerKind, Update, decode, encode_keepalive,
     encode_open, frame,
 };
 use margay_bgp_core::{
-    ConnectionId, FsmState, Input, Options, Output, PeerConfig, PeerName, PeerView, Speaker, SpeakerConfig,
+    AddPath, AddPathSend, ConnectionId, FsmState, Input, Options, Output, PeerConfig, PeerName, PeerView, Speaker,
+    SpeakerConfig,
 };
 use margay_net::{Asn, BestRoute, Cidr, Family, FibChange, FromFelix, LinkState, Now};
 
@@ -38,6 +39,7 @@ pub(crate) struct World {
     /// Whether what is handed out counts as sent at once.
     pub(crate) peers_read: bool,
     pub(crate) internal: bool,
+    config: SpeakerConfig,
     asked_for: Vec<(ConnectionId, SocketAddr)>,
     next: u64,
 }
@@ -86,10 +88,11 @@ impl World {
             fib: BTreeMap::new(),
             peers_read: true,
             internal,
+            config: SpeakerConfig::new(Asn(OUR_ASN), Ipv4Addr::new(192, 0, 2, 1)),
             asked_for: Vec::new(),
             next: 1,
         };
-        let mut config = SpeakerConfig::new(Asn(OUR_ASN), Ipv4Addr::new(192, 0, 2, 1));
+        let mut config = world.config.clone();
         for (name, host, asn) in [(PEER, 2, world.peer_asn()), (WITNESS, 3, 65003)] {
             let mut peer = PeerConfig::new(address(host), Asn(asn));
             peer.families = Family::ALL.into_iter().collect();
@@ -103,6 +106,7 @@ impl World {
             addresses: own.map(|(own, prefix)| (own.parse().unwrap(), prefix.parse().unwrap())).to_vec(),
         };
         world.input(Input::Felix(FromFelix::Link(link)));
+        world.config = config.clone();
         world.input(Input::Configure(config));
         let witness = world.accept(3);
         world.receive(witness, &encode_open(&self::open(65003, 3)));
@@ -136,6 +140,22 @@ impl World {
         }
         assert_eq!(world.peer(PEER).state, state);
         world.pipes.values_mut().for_each(|pipe| pipe.messages.clear());
+        (world, connection)
+    }
+
+    /// An established external peer that sends several paths of IPv4 prefixes.
+    pub(crate) fn with_add_path() -> (World, ConnectionId) {
+        let mut world = World::new(false, true);
+        let mut config = world.config.clone();
+        config.peers.get_mut(PEER).unwrap().add_path = AddPath { receive: true, send: AddPathSend::None };
+        world.input(Input::Configure(config));
+        let connection = world.accept(2);
+        let mut open = self::open(PEER_ASN, 2);
+        let sends = wire::AddPath { family: AfiSafi::IPV4_UNICAST, receive: false, send: true };
+        open.capabilities.push(Capability::AddPath(vec![sends]));
+        world.receive(connection, &encode_open(&open));
+        world.receive(connection, &encode_keepalive());
+        assert_eq!(world.peer(PEER).state, FsmState::Established);
         (world, connection)
     }
 

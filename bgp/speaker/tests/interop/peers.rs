@@ -177,7 +177,7 @@ fn routes_go_when_the_hold_timer_expires(start: Start, family: Family) {
     within(Duration::from_secs(5), "the peer's routes are gone", || {
         ours.fib(|fib| so(fib.withdrawn.len() == count, || format!("{} withdrawn", fib.withdrawn.len())))
     });
-    within(Duration::from_secs(5), "the peer sees Hold Timer Expired", || {
+    within(Duration::from_secs(20), "the peer sees Hold Timer Expired", || {
         peer.received_notification(Notification::HoldTimerExpired)
     });
 }

@@ -77,6 +77,13 @@ impl Cell {
         speaker
     }
 
+    /// The collector as a peer of ours, of AS `asn`, that connects to us.
+    pub fn collector(&self, lab: &Lab, asn: u32) -> PeerConfig {
+        let mut peer = PeerConfig::new(lab.collector_address(), Asn(asn));
+        peer.passive = true;
+        peer
+    }
+
     /// A prefix that is neither ours nor the daemon's.
     pub fn prefix(&self, number: u8) -> Cidr {
         let text = match self.family {

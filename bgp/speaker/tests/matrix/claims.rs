@@ -43,6 +43,7 @@ pub enum Feature {
     AllowOwnAs,
     Multipath,
     RouteRefresh,
+    RefreshByUs,
     ReflectToPeer,
     ReflectedByPeer,
     ShutdownTextToPeer,
@@ -51,10 +52,23 @@ pub enum Feature {
     HoldTimerExpires,
     KeptOverPeersRestart,
     KeptOverOurRestart,
+    EnhancedRefreshByPeer,
+    EnhancedRefreshByUs,
+    MaxPrefixes,
+    GracefulShutdown,
+    AsOverride,
+    RemovePrivateAs,
+    DynamicNeighbours,
+    SendHold,
+    NotificationRestart,
+    HardResetFromPeer,
+    HardResetToPeer,
+    AddPathReceived,
+    AddPathSent,
 }
 
 impl Feature {
-    pub const ALL: [Feature; 26] = [
+    pub const ALL: [Feature; 40] = [
         Feature::ExternalRoutes,
         Feature::InternalRoutes,
         Feature::FourOctetAs,
@@ -65,6 +79,11 @@ impl Feature {
         Feature::UnknownAttributes,
         Feature::Multipath,
         Feature::RouteRefresh,
+        Feature::RefreshByUs,
+        Feature::EnhancedRefreshByPeer,
+        Feature::EnhancedRefreshByUs,
+        Feature::AddPathReceived,
+        Feature::AddPathSent,
         Feature::ReflectToPeer,
         Feature::ReflectedByPeer,
         Feature::Md5,
@@ -73,14 +92,23 @@ impl Feature {
         Feature::Gtsm,
         Feature::Multihop,
         Feature::Passive,
+        Feature::DynamicNeighbours,
         Feature::LocalAs,
         Feature::AllowOwnAs,
+        Feature::AsOverride,
+        Feature::RemovePrivateAs,
+        Feature::MaxPrefixes,
+        Feature::GracefulShutdown,
         Feature::ShutdownTextToPeer,
         Feature::ShutdownTextFromPeer,
         Feature::AdministrativeReset,
         Feature::HoldTimerExpires,
+        Feature::SendHold,
         Feature::KeptOverPeersRestart,
         Feature::KeptOverOurRestart,
+        Feature::NotificationRestart,
+        Feature::HardResetFromPeer,
+        Feature::HardResetToPeer,
     ];
 
     /// In the words of the table.
@@ -98,6 +126,7 @@ impl Feature {
             Feature::UnknownAttributes => "an unknown transitive attribute passes through, marked as partial",
             Feature::Multipath => "several next hops for a prefix of two peers",
             Feature::RouteRefresh => "the peer asks for our routes again (RFC 2918)",
+            Feature::RefreshByUs => "we ask for the peer's routes again",
             Feature::ReflectToPeer => "we reflect, the peer is the client (RFC 4456)",
             Feature::ReflectedByPeer => "the peer reflects, we are the client",
             Feature::Md5 => "TCP-MD5 (RFC 2385)",
@@ -114,6 +143,21 @@ impl Feature {
             Feature::HoldTimerExpires => "a silent peer is given up, and comes back",
             Feature::KeptOverPeersRestart => "graceful restart of the peer: its routes stay (RFC 4724)",
             Feature::KeptOverOurRestart => "graceful restart of ours: our routes stay at the peer",
+            Feature::EnhancedRefreshByPeer => "the peer refreshes our routes with a beginning and an end (RFC 7313)",
+            Feature::EnhancedRefreshByUs => "we refresh the peer's routes with a beginning and an end",
+            Feature::MaxPrefixes => {
+                "a peer beyond its limit of prefixes is stopped, says so, and comes back when it is raised (RFC 4486)"
+            }
+            Feature::GracefulShutdown => "GRACEFUL_SHUTDOWN on drain and honoured (RFC 8326)",
+            Feature::AsOverride => "the peer's AS number replaced by ours (as-override)",
+            Feature::RemovePrivateAs => "private AS numbers left out and replaced",
+            Feature::DynamicNeighbours => "a peer of a listen range",
+            Feature::SendHold => "a peer that does not read is given up (RFC 9687)",
+            Feature::NotificationRestart => "graceful restart after a NOTIFICATION, the N bit (RFC 8538)",
+            Feature::HardResetFromPeer => "a Hard Reset of the peer takes its routes",
+            Feature::AddPathReceived => "ADD-PATH: we receive several paths of a prefix (RFC 7911)",
+            Feature::AddPathSent => "ADD-PATH: we send several paths of a prefix",
+            Feature::HardResetToPeer => "a reset by our operator is a Hard Reset",
         }
     }
 
@@ -123,7 +167,22 @@ impl Feature {
             (Feature::KeptOverPeersRestart, Kind::Openbgpd) => {
                 Some("announces End-of-RIB alone; bgpd.conf(5), `announce restart`")
             }
-            (Feature::ShutdownTextFromPeer, Kind::Bird) => None,
+            (Feature::EnhancedRefreshByPeer | Feature::EnhancedRefreshByUs, Kind::Gobgp) => {
+                Some("no enhanced route refresh")
+            }
+            (Feature::RefreshByUs | Feature::EnhancedRefreshByUs, Kind::Openbgpd) => {
+                Some("7.7 answers no request: it takes the family of each for one that was not agreed on")
+            }
+            (Feature::SendHold, Kind::Gobgp) => Some(
+                "no session with a hold time of 0, without which the hold timer is first: its writes time out at once",
+            ),
+            (Feature::HardResetFromPeer, Kind::Gobgp) => {
+                Some("sends a Cease without Hard Reset even when it is shut down")
+            }
+            (
+                Feature::NotificationRestart | Feature::HardResetFromPeer | Feature::HardResetToPeer,
+                Kind::Bird | Kind::Openbgpd,
+            ) => Some("no N bit in its graceful restart capability"),
             _ => None,
         }
     }

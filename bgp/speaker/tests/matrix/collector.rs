@@ -77,16 +77,17 @@ impl Collector {
         let mut route = None;
         for message in self.heard.lock().unwrap().iter() {
             if let Message::Update(update) = message {
+                // What others send is well-formed, or the decoder is wrong.
+                assert_eq!(update.problems, []);
                 if update.withdrawn.iter().any(|routes| routes.prefixes.contains(&prefix)) {
                     route = None;
                 }
                 if let Some(routes) = update.announced.iter().find(|routes| routes.prefixes.contains(&prefix)) {
-                    assert_eq!(update.problems, []);
                     route = Some(routes.attributes.clone());
                 }
             }
         }
-        route.ok_or_else(|| format!("{prefix} was not announced to the collector"))
+        route.ok_or_else(|| format!("{prefix} is not announced: {:?}", self.heard.lock().unwrap()))
     }
 }
 
@@ -125,7 +126,8 @@ fn read(mut stream: TcpStream, context: DecodeContext, heard: &Mutex<Vec<Message
         }
         while let Some(len) = frame(&buffer, 4096).unwrap().filter(|&len| len <= buffer.len()) {
             let message: Vec<u8> = buffer.drain(..len).collect();
-            heard.lock().unwrap().push(decode(&message, &context).expect("a message that can be read"));
+            let decoded = decode(&message, &context).unwrap_or_else(|error| panic!("{error}: {message:02x?}"));
+            heard.lock().unwrap().push(decoded);
         }
         if said.elapsed() > Duration::from_millis(900) {
             said = Instant::now();

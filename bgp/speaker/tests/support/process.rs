@@ -68,6 +68,12 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            let output = self.output();
+            let last: Vec<&str> = output.lines().rev().take(60).collect();
+            println!("what {} has last:", self.output.display());
+            last.iter().rev().for_each(|line| println!("  {line}"));
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

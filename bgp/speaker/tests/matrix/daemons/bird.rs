@@ -74,6 +74,20 @@ impl Daemon for Bird {
         self.command(&format!("reload in {}", self.protocol(neighbor))).unwrap();
     }
 
+    fn saw_enhanced_refresh(&self, _: IpAddr) -> Result<(), String> {
+        let log = self.log();
+        let saw = log.contains("margay: Got BEGIN-OF-RR") && log.contains("margay: Got END-OF-RR");
+        if saw { Ok(()) } else { Err(log) }
+    }
+
+    fn words_for(&self, code: u8, subcode: u8) -> Vec<String> {
+        let words = match (code, subcode) {
+            (6, 1) => "Maximum number of prefixes reached",
+            other => panic!("{other:?} in BIRD's words"),
+        };
+        vec![format!("margay: Received: {words}")]
+    }
+
     fn shut_down(&self, neighbor: IpAddr, why: &str) {
         let mut command = std::process::Command::new("birdc");
         command.arg("-s").arg(self.dir.join("s"));
@@ -111,7 +125,7 @@ fn config(lab: &Lab, setup: &Setup) -> String {
     let (channel, dir, asn) = (setup.family, lab.dir().display(), setup.peer_asn);
     let mut text = format!(
         "log \"{dir}/bird.log\" all;\n\
-         debug protocols {{ states, events }};\n\
+         debug protocols {{ states, events, packets }};\n\
          router id 192.0.2.2;\n\
          protocol device {{ }}\n\
          protocol direct {{ {channel}; interface \"{INTERFACE}\"; }}\n\
@@ -129,13 +143,14 @@ fn config(lab: &Lab, setup: &Setup) -> String {
     text.push_str("}\n");
     let mut session = |name: &str, address: IpAddr, remote_asn: u32, extra: &str| {
         let client = if setup.reflects && remote_asn == asn { "rr client; " } else { "" };
+        let paths = if setup.add_path && name == "margay" { "add paths on; " } else { "" };
         let restart = if setup.graceful_restart { "on" } else { "off" };
         write!(
             text,
             "protocol bgp {name} {{\n\
                local {} as {asn}; neighbor {address} as {remote_asn}; connect retry time 1; hold time {};\n\
                error wait time 1, 1; graceful restart {restart}; graceful restart time 30; {client}{extra}\n\
-               {channel} {{ import all; export filter OUT; }};\n\
+               {channel} {{ import all; export filter OUT; {paths}}};\n\
              }}\n",
             lab.peer_address(),
             setup.hold_time,

@@ -68,6 +68,26 @@ impl Daemon for Frr {
         self.command(&[&format!("clear bgp {} {neighbor} soft in", self.family)]).unwrap();
     }
 
+    fn saw_enhanced_refresh(&self, neighbor: IpAddr) -> Result<(), String> {
+        let log = self.log();
+        let saw = |what: &str| log.lines().any(|line| line.contains(&neighbor.to_string()) && line.contains(what));
+        if saw("rcvd route-refresh (BoRR)") && saw("rcvd route-refresh (EoRR)") { Ok(()) } else { Err(log) }
+    }
+
+    fn words_for(&self, code: u8, subcode: u8) -> Vec<String> {
+        // A Hard Reset is shown with what is in it.
+        if (code, subcode) == (6, 9) {
+            return vec!["NOTIFICATION(Hard Reset): received".to_owned()];
+        }
+        vec!["NOTIFICATION".to_owned(), ": received from neighbor".to_owned(), format!(" {code}/{subcode} ")]
+    }
+
+    fn cease(&self, neighbor: IpAddr, hard: bool) {
+        let line = if hard { "bgp hard-administrative-reset" } else { "no bgp hard-administrative-reset" };
+        self.command(&["configure terminal", &self.router(), line]).unwrap();
+        self.command(&[&format!("clear bgp {} {neighbor}", self.family)]).unwrap();
+    }
+
     fn shut_down(&self, neighbor: IpAddr, why: &str) {
         let line = format!("neighbor {neighbor} shutdown message {why}");
         self.command(&["configure terminal", &self.router(), &line]).unwrap();
@@ -85,7 +105,8 @@ impl Daemon for Frr {
 fn path(path: &Value) -> Path {
     let number = |value: &Value| value.as_u64().and_then(|number| number.try_into().ok());
     let list = |value: &Value| -> Vec<String> {
-        value["string"].as_str().into_iter().flat_map(|text| text.split(' ')).map(str::to_lowercase).collect()
+        let items = value["string"].as_str().into_iter().flat_map(|text| text.split(' '));
+        items.map(|item| super::by_number(&item.to_lowercase())).collect()
     };
     // An IPv6 path may have a link-local next hop beside the global one.
     let next_hops = path["nexthops"].as_array().into_iter().flatten();
@@ -129,7 +150,7 @@ fn config(lab: &Lab, setup: &Setup) -> String {
     );
     if setup.graceful_restart {
         text.push_str(
-            "bgp graceful-restart\nbgp graceful-restart preserve-fw-state\nbgp graceful-restart restart-time 30\n",
+            "bgp graceful-restart\nbgp graceful-restart preserve-fw-state\nbgp graceful-restart restart-time 30\nbgp graceful-restart notification\n",
         );
     }
     let mut addresses = String::new();
@@ -147,6 +168,9 @@ fn config(lab: &Lab, setup: &Setup) -> String {
             writeln!(text, "neighbor {address} passive").unwrap();
         }
         writeln!(addresses, "neighbor {address} activate").unwrap();
+        if setup.add_path && address == ours {
+            writeln!(addresses, "neighbor {address} addpath-tx-all-paths").unwrap();
+        }
         if setup.reflects && asn == setup.peer_asn {
             writeln!(addresses, "neighbor {address} route-reflector-client").unwrap();
         }

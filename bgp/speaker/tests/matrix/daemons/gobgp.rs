@@ -80,6 +80,15 @@ impl Daemon for Gobgp {
         self.command(&format!("neighbor {neighbor} softresetin -a {}", self.family)).unwrap();
     }
 
+    fn words_for(&self, code: u8, subcode: u8) -> Vec<String> {
+        ["received notification".to_owned(), format!("\"Code\":{code}"), format!("\"Subcode\":{subcode}")].into()
+    }
+
+    fn cease(&self, neighbor: IpAddr, hard: bool) {
+        assert!(!hard, "not claimed");
+        self.command(&format!("neighbor {neighbor} reset")).unwrap();
+    }
+
     fn shut_down(&self, neighbor: IpAddr, why: &str) {
         let address = neighbor.to_string();
         run(client(&self.netns, &["neighbor", &address, "shutdown", "--reason", why])).unwrap();
@@ -157,7 +166,9 @@ fn config(lab: &Lab, setup: &Setup) -> String {
         )
         .unwrap();
         if restart {
-            text.push_str("[neighbors.graceful-restart.config]\nenabled = true\nrestart-time = 30\n");
+            text.push_str(
+                "[neighbors.graceful-restart.config]\nenabled = true\nrestart-time = 90\nnotification-enabled = true\n",
+            );
         }
         if setup.reflects && asn == setup.peer_asn {
             text.push_str(
@@ -171,6 +182,9 @@ fn config(lab: &Lab, setup: &Setup) -> String {
              [neighbors.afi-safis.mp-graceful-restart.config]\nenabled = {restart}\n",
         )
         .unwrap();
+        if setup.add_path {
+            text.push_str("[neighbors.afi-safis.add-paths.config]\nreceive = true\nsend-max = 8\n");
+        }
     };
     let key = setup.key.map(|key| format!("auth-password = \"{key}\"\n")).unwrap_or_default();
     let mut tables = String::new();

@@ -34,6 +34,8 @@ pub struct Setup {
     /// Whether it connects, where otherwise it waits.
     pub active: bool,
     pub graceful_restart: bool,
+    /// Whether it offers several paths of a prefix both ways.
+    pub add_path: bool,
     /// In seconds, as we have it too.
     pub hold_time: u64,
 }
@@ -51,6 +53,7 @@ impl Setup {
             multihop: false,
             active: false,
             graceful_restart: false,
+            add_path: false,
             hold_time: 9,
         }
     }
@@ -92,6 +95,19 @@ pub trait Daemon {
     /// Asks us for our routes again.
     fn refresh(&self, neighbor: IpAddr);
 
+    /// Whether it saw both ends of a refresh that it asked for (RFC 7313).
+    fn saw_enhanced_refresh(&self, _neighbor: IpAddr) -> Result<(), String> {
+        panic!("not claimed");
+    }
+
+    /// How it logs the NOTIFICATION of a code and a subcode: all of these words in one line.
+    fn words_for(&self, code: u8, subcode: u8) -> Vec<String>;
+
+    /// Ends the session by a Cease that leaves graceful restart its chance, or by a Hard Reset (RFC 8538).
+    fn cease(&self, _neighbor: IpAddr, _hard: bool) {
+        panic!("not claimed");
+    }
+
     /// Stops the session with us and says why.
     fn shut_down(&self, neighbor: IpAddr, why: &str);
 
@@ -112,6 +128,21 @@ pub fn start_again(cell: &Cell, lab: &Lab, setup: &Setup, recovers: bool) -> Box
         Kind::Gobgp => Box::new(gobgp::start(lab, setup, recovers)),
         Kind::Openbgpd => Box::new(openbgpd::start(lab, setup)),
     }
+}
+
+/// A community that a daemon knows by name, by its number.
+fn by_number(community: &str) -> String {
+    match community {
+        "graceful-shutdown" | "graceful_shutdown" => "65535:0".to_owned(),
+        other => other.to_owned(),
+    }
+}
+
+/// Whether it logged a NOTIFICATION of this code and subcode.
+pub fn logged_notification(daemon: &dyn Daemon, code: u8, subcode: u8) -> Result<(), String> {
+    let (log, words) = (daemon.log(), daemon.words_for(code, subcode));
+    let found = log.lines().any(|line| words.iter().all(|word| line.contains(word)));
+    if found { Ok(()) } else { Err(format!("no line with {words:?} in its log:\n{log}")) }
 }
 
 /// One path that is there, or why not.

@@ -62,6 +62,21 @@ impl Daemon for Openbgpd {
         run(client(&self.socket, &["neighbor", &neighbor.to_string(), "refresh"])).unwrap();
     }
 
+    fn saw_enhanced_refresh(&self, neighbor: IpAddr) -> Result<(), String> {
+        let text = run(client(&self.socket, &["-j", "show", "neighbor", &neighbor.to_string()]))?;
+        let shown: Value = serde_json::from_str(&text).map_err(|error| format!("{error} in: {text}"))?;
+        let received = &shown["neighbors"][0]["stats"]["route-refresh"]["received"];
+        if received["borr"] == 1 && received["eorr"] == 1 { Ok(()) } else { Err(received.to_string()) }
+    }
+
+    fn words_for(&self, code: u8, subcode: u8) -> Vec<String> {
+        let words = match (code, subcode) {
+            (6, 1) => "received notification: Cease, received max-prefix exceeded",
+            other => panic!("{other:?} in OpenBGPD's words"),
+        };
+        vec![words.to_owned()]
+    }
+
     fn shut_down(&self, neighbor: IpAddr, why: &str) {
         run(client(&self.socket, &["neighbor", &neighbor.to_string(), "down", why])).unwrap();
     }
@@ -82,7 +97,7 @@ fn client(socket: &std::path::Path, arguments: &[&str]) -> std::process::Command
 fn path(path: &Value) -> Path {
     let list = |name: &str| -> Vec<String> {
         let items = path[name].as_array().into_iter().flatten().filter_map(Value::as_str);
-        items.map(|item| item.replace(' ', ":")).collect()
+        items.map(|item| super::by_number(&item.replace(' ', ":").to_lowercase())).collect()
     };
     let number = |value: &Value| value.as_u64().and_then(|number| number.try_into().ok());
     let attribute = |name: &str| path["attributes"].as_array()?.iter().find_map(|attribute| attribute.get(name));
@@ -115,6 +130,10 @@ fn config(lab: &Lab, setup: &Setup, socket: &std::path::Path) -> String {
         write!(text, "neighbor {address} {{\n remote-as {asn}\n announce IPv4 none\n announce IPv6 none\n").unwrap();
         // Without `local-address`, with which it takes no connection that is signed.
         write!(text, " announce {family} unicast\n{extra}").unwrap();
+        if setup.add_path {
+            text.push_str(" announce add-path recv yes\n announce add-path send all\n");
+        }
+        text.push_str(" announce enhanced refresh yes\n");
         if passive {
             text.push_str(" passive\n");
         }

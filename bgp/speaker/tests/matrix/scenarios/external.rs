@@ -2,13 +2,13 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use margay_bgp_speaker::core::wire::{
-    AsPath, AttributeType, Attributes, Community, ExtendedCommunity, FLAG_OPTIONAL, FLAG_TRANSITIVE, LargeCommunity,
-    Origin, RawAttribute, SegmentKind,
+    AsPath, AttributeType, Attributes, Community, ExtendedCommunity, FLAG_OPTIONAL, FLAG_PARTIAL, FLAG_TRANSITIVE,
+    LargeCommunity, Origin, RawAttribute,
 };
 use margay_bgp_speaker::core::{
-    ExportPolicy, FsmState, PeerConfig, PeerName, RouteMatch, Rule, RuleAction, RuleSet, SetOperation, StopKind,
+    ExportPolicy, FsmState, PeerName, RefreshDirection, RouteMatch, Rule, RuleAction, RuleSet, SetOperation, StopKind,
 };
-use margay_net::Asn;
+use margay_net::{Asn, Family};
 
 use super::{SOON, Scenario, wait_for_path, wait_for_routes};
 use crate::matrix::cell::Cell;
@@ -29,6 +29,7 @@ pub const SCENARIO: Scenario = Scenario {
         Feature::UnknownAttributes,
         Feature::Multipath,
         Feature::RouteRefresh,
+        Feature::RefreshByUs,
         Feature::AdministrativeReset,
         Feature::ShutdownTextToPeer,
         Feature::ShutdownTextFromPeer,
@@ -37,14 +38,17 @@ pub const SCENARIO: Scenario = Scenario {
 };
 
 const COLLECTOR_ASN: u32 = 65003;
+/// The collector's where it is a peer of the daemon.
+const BEYOND_ASN: u32 = 65004;
 
 fn run(cell: &Cell) {
     let lab = cell.lab();
-    let setup = cell.setup();
+    let mut setup = cell.setup();
+    setup.collector_asn = Some(BEYOND_ASN);
     let mut daemon = start(cell, &lab, &setup);
     let mut own = cell.own(&lab, &setup);
     own.peers.get_mut(PEER).unwrap().export = med_55();
-    own.peers.insert("collector".into(), collector_config(&lab));
+    own.peers.insert("collector".into(), cell.collector(&lab, COLLECTOR_ASN));
     let ours = OurSpeaker::start(&lab, own.clone(), false);
     ours.wait_established();
     let collector = Collector::connect(&lab, lab.our_address(), COLLECTOR_ASN, false);
@@ -76,6 +80,16 @@ fn run(cell: &Cell) {
     assert_eq!(ours.peer().established_count, before.1);
     wait_for_routes(&*daemon, &ours, &lab);
     cell.passed(Feature::RouteRefresh);
+    if cell.claims(Feature::RefreshByUs) {
+        let before = ours.peer().updates_received;
+        ours.block_on(ours.handle.refresh(PeerName::from(PEER), RefreshDirection::In)).unwrap();
+        within(SOON, "the daemon's routes come again", || {
+            let view = ours.peer();
+            so(view.updates_received > before, || format!("{view:?}"))
+        });
+        wait_for_routes(&*daemon, &ours, &lab);
+        cell.passed(Feature::RefreshByUs);
+    }
 
     daemon.withdraw();
     within(SOON, "the daemon's routes are gone", || {
@@ -141,7 +155,8 @@ fn passes_through(cell: &Cell, lab: &Lab, daemon: &dyn crate::matrix::daemons::D
             flags: FLAG_OPTIONAL | FLAG_TRANSITIVE,
             value: vec![1, 2, 3].into(),
         }],
-        ..route(lab.collector_address(), &[COLLECTOR_ASN, 70_000])
+        // Nobody is told that the way leads through himself, so that it must be a fourth one's.
+        ..route(fourth(lab), &[COLLECTOR_ASN, 70_000])
     };
     collector.announce(&attributes, &[cell.prefix(1)]);
     let path = wait_for_path(daemon, lab, cell.prefix(1), "the collector's route", |_| true);
@@ -159,7 +174,22 @@ fn passes_through(cell: &Cell, lab: &Lab, daemon: &dyn crate::matrix::daemons::D
     cell.passed(Feature::LargeCommunities);
     assert_eq!(route.extended_communities, [ExtendedCommunity(0x0002_fde9_0000_0064)]);
     cell.passed(Feature::ExtendedCommunities);
+
+    let beyond = Collector::connect(lab, lab.peer_address(), BEYOND_ASN, false);
+    let route = within(SOON, "the collector's route at the collector", || beyond.route(cell.prefix(1)));
+    assert_eq!(route.as_path.to_string(), format!("{PEER_ASN} {OUR_ASN} {COLLECTOR_ASN} 70000"));
+    assert_eq!(route.large_communities, attributes.large_communities);
+    let flags = FLAG_OPTIONAL | FLAG_TRANSITIVE | FLAG_PARTIAL;
+    assert_eq!(route.unknown, [RawAttribute { flags, ..attributes.unknown[0].clone() }]);
     cell.passed(Feature::UnknownAttributes);
+}
+
+/// An address on the segment that nobody has.
+fn fourth(lab: &Lab) -> IpAddr {
+    match lab.family {
+        Family::V4 => IpAddr::from([192, 0, 2, 9]),
+        Family::V6 => "fd99::9".parse().unwrap(),
+    }
 }
 
 fn multipath(lab: &Lab, ours: &OurSpeaker, collector: &Collector) {
@@ -169,8 +199,13 @@ fn multipath(lab: &Lab, ours: &OurSpeaker, collector: &Collector) {
     let expected = [lab.peer_address(), lab.collector_address()];
     within(SOON, "two next hops", || {
         ours.fib(|fib| {
-            let next_hops: Vec<IpAddr> =
-                fib.routes.get(&shared).into_iter().flat_map(|route| route.next_hops.iter()).map(|hop| hop.addr).collect();
+            let next_hops: Vec<IpAddr> = fib
+                .routes
+                .get(&shared)
+                .into_iter()
+                .flat_map(|route| route.next_hops.iter())
+                .map(|hop| hop.addr)
+                .collect();
             so(next_hops == expected, || format!("{next_hops:?}"))
         })
     });
@@ -189,12 +224,6 @@ fn med_55() -> ExportPolicy {
     ExportPolicy(RuleSet { rules: vec![rule], accept_by_default: false })
 }
 
-fn collector_config(lab: &Lab) -> PeerConfig {
-    let mut peer = PeerConfig::new(lab.collector_address(), Asn(COLLECTOR_ASN));
-    peer.passive = true;
-    peer
-}
-
 /// The collector has two-octet AS numbers; what it passes on for us reaches the daemon, and comes back, with all numbers.
 pub const TWO_OCTETS: Scenario = Scenario { name: "two octets", features: &[Feature::TwoOctetAs], run: two_octets };
 
@@ -203,7 +232,7 @@ fn two_octets(cell: &Cell) {
     let setup = cell.setup();
     let daemon = start(cell, &lab, &setup);
     let mut own = cell.own(&lab, &setup);
-    own.peers.insert("collector".into(), collector_config(&lab));
+    own.peers.insert("collector".into(), cell.collector(&lab, COLLECTOR_ASN));
     let ours = OurSpeaker::start(&lab, own, false);
     ours.wait_established();
     let collector = Collector::connect_as(&lab, lab.our_address(), COLLECTOR_ASN, false, false);
@@ -211,11 +240,9 @@ fn two_octets(cell: &Cell) {
     // AS_TRANS and AS4_PATH to the collector, which puts them together again.
     let told = within(SOON, "the daemon's route at the collector", || collector.route(lab.peer_prefixes()[0]));
     assert_eq!(told.as_path.to_string(), format!("{OUR_ASN} {PEER_ASN}"));
-    let mut path = AsPath::sequence([COLLECTOR_ASN, 4_200_000_009, 65009].map(Asn));
-    path.push(SegmentKind::Set, &[Asn(4_200_000_010), Asn(7)]);
-    collector.announce(&Attributes { as_path: path, ..route(lab.collector_address(), &[]) }, &[cell.prefix(2)]);
+    let attributes = route(lab.collector_address(), &[COLLECTOR_ASN, 4_200_000_009, 65009, 4_200_000_010]);
+    collector.announce(&attributes, &[cell.prefix(2)]);
     let path = wait_for_path(&*daemon, &lab, cell.prefix(2), "the collector's route", |_| true);
-    assert!(path.as_path.starts_with(&format!("{OUR_ASN} {COLLECTOR_ASN} 4200000009 65009")), "{path:?}");
-    assert!(path.as_path.contains("4200000010"), "{path:?}");
+    assert_eq!(path.as_path, format!("{OUR_ASN} {COLLECTOR_ASN} 4200000009 65009 4200000010"));
     cell.passed(Feature::TwoOctetAs);
 }

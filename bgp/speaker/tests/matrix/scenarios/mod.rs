@@ -1,7 +1,13 @@
 //! What is tried.
 
+mod egress;
 mod external;
 mod internal;
+mod limits;
+mod notifications;
+mod paths;
+mod range;
+mod refresh;
 mod restart;
 mod secured;
 mod settings;
@@ -25,15 +31,22 @@ pub struct Scenario {
 }
 
 /// The slow ones first.
-pub const ALL: [Scenario; 8] = [
+pub const ALL: [Scenario; 15] = [
+    notifications::SCENARIO,
     restart::OF_THE_PEER,
     restart::OF_OURS,
     silence::SCENARIO,
+    silence::SEND_HOLD,
     secured::SCENARIO,
     settings::SCENARIO,
     external::SCENARIO,
     external::TWO_OCTETS,
     internal::SCENARIO,
+    limits::SCENARIO,
+    paths::SCENARIO,
+    egress::SCENARIO,
+    range::SCENARIO,
+    refresh::SCENARIO,
 ];
 
 const SOON: Duration = Duration::from_secs(20);
