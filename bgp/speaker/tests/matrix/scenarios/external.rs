@@ -169,8 +169,13 @@ fn multipath(lab: &Lab, ours: &OurSpeaker, collector: &Collector) {
     let expected = [lab.peer_address(), lab.collector_address()];
     within(SOON, "two next hops", || {
         ours.fib(|fib| {
-            let next_hops: Vec<IpAddr> =
-                fib.routes.get(&shared).into_iter().flat_map(|route| route.next_hops.iter()).map(|hop| hop.addr).collect();
+            let next_hops: Vec<IpAddr> = fib
+                .routes
+                .get(&shared)
+                .into_iter()
+                .flat_map(|route| route.next_hops.iter())
+                .map(|hop| hop.addr)
+                .collect();
             so(next_hops == expected, || format!("{next_hops:?}"))
         })
     });
