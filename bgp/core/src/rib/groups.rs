@@ -63,6 +63,8 @@ pub(super) struct Group {
     pub(super) told: Told,
     pub(super) members: BTreeMap<usize, Member>,
     pub(super) end_of_rib: Option<Bytes>,
+    /// Some member may be behind: where none is, a change costs no walk over hundreds of members to find that out.
+    pub(super) lags: bool,
 }
 
 /// What a member still has to be told.
@@ -246,7 +248,9 @@ impl Routing {
                 initial.insert(id);
             }
             let member = Member { initial, end_of_rib_due: true, ..Member::default() };
-            self.tables[index(family)].groups[at].members.insert(peer, member);
+            let group = &mut self.tables[index(family)].groups[at];
+            group.members.insert(peer, member);
+            group.lags = true;
         }
     }
 
@@ -285,6 +289,7 @@ impl Routing {
                 }
             }
             table.groups[to].members.insert(peer, member);
+            table.groups[to].lags = true;
             table.drop_empty_groups(&mut self.store);
         }
     }
@@ -309,7 +314,7 @@ impl Routing {
             }
         }
         cache.clear(&mut self.store);
-        self.tables[at].groups.insert(Group { key, told, members: BTreeMap::new(), end_of_rib: None })
+        self.tables[at].groups.insert(Group { key, told, members: BTreeMap::new(), end_of_rib: None, lags: false })
     }
 }
 

@@ -417,7 +417,7 @@ impl Routing {
             flow.unsent = 0;
         }
         let mut groups = self.tables.iter().flat_map(|table| &table.groups);
-        groups.any(|(_, group)| group.members.get(&peer).is_some_and(Member::is_behind))
+        groups.any(|(_, group)| group.lags && group.members.get(&peer).is_some_and(Member::is_behind))
     }
 }
 

@@ -77,6 +77,7 @@ impl Routing {
         for (&peer, member) in group.members.iter_mut().filter(|(peer, _)| is_meant(**peer)) {
             if member.is_behind() || self.is_full(peer) {
                 note(member, &order);
+                group.lags = true;
             } else {
                 open.push(peer);
             }
@@ -88,6 +89,7 @@ impl Routing {
                 let full = self.is_full(peer);
                 if full && let Some(member) = group.members.get_mut(&peer) {
                     note(member, left);
+                    group.lags = true;
                 }
                 !full
             });
@@ -98,10 +100,12 @@ impl Routing {
     pub(crate) fn pump(&mut self) {
         for at in 0..self.tables.len() {
             let mut groups = std::mem::take(&mut self.tables[at].groups);
-            for (_, group) in &mut groups {
+            debug_assert!(groups.iter().all(|(_, group)| group.lags || !group.members.values().any(Member::is_behind)));
+            for (_, group) in groups.iter_mut().filter(|(_, group)| group.lags) {
                 while let Some(cohort) = self.next_cohort(group) {
                     self.pump_cohort(at, group, &cohort);
                 }
+                group.lags = group.members.values().any(Member::is_behind);
             }
             self.tables[at].groups = groups;
             self.clear_limbo(at);

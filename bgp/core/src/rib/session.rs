@@ -45,6 +45,7 @@ impl Routing {
         let at = index(family);
         let mut groups = std::mem::take(&mut self.tables[at].groups);
         if let Some((_, group)) = groups.iter_mut().find(|(_, group)| group.members.contains_key(&peer)) {
+            group.lags = true;
             if marked {
                 if let Some(member) = group.members.get_mut(&peer) {
                     member.answer = Answer::Due;

@@ -112,7 +112,8 @@ impl Routing {
     pub(super) fn clear_limbo(&mut self, at: usize) {
         let table = &mut self.tables[at];
         let noted = |group: &Group| {
-            group.members.values().any(|member| !member.pending.is_empty() || !member.initial.is_empty())
+            let mut members = group.members.values();
+            group.lags && members.any(|member| !member.pending.is_empty() || !member.initial.is_empty())
         };
         if table.limbo.is_empty() || table.groups.iter().any(|(_, group)| noted(group)) {
             return;
