@@ -35,5 +35,5 @@ pub use policy::{
 pub use speaker::{Options, Speaker};
 pub use view::{
     AdvertisementReason, AdvertisementView, AttributesView, BfdView, Counters, FsmState, LossReason, PathSource,
-    PathView, PeerView, PrefixCounts, RejectReason, RouteFilter, RouteView, WaitView, WhyView,
+    PathView, PeerView, PrefixCounts, RejectReason, Rib, RouteCounts, RouteFilter, RouteView, WaitView, WhyView,
 };

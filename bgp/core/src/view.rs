@@ -359,9 +359,26 @@ pub struct RouteView {
     pub paths: Vec<PathView>,
 }
 
+/// The routing tables of RFC 4271 section 3.2.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Rib {
+    /// All prefixes, each with all its paths, the best one first, and why each other one lost.
+    #[default]
+    Local,
+    /// What came from a peer (Adj-RIB-In), before import policy, with what is not used and why; empty for an unknown one.
+    In(PeerName),
+    /// What a peer is told (Adj-RIB-Out), with the attributes that it is told; empty for one that isn't established.
+    Out(PeerName),
+}
+
+/// The routes of all peers, counted part by part: see [`crate::Speaker::count_in`].
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RouteCounts(pub(crate) BTreeMap<(usize, Family), PrefixCounts>);
+
 /// Which routes are asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct RouteFilter {
+    pub rib: Rib,
     pub family: Option<Family>,
     /// This prefix and those within it.
     pub within: Option<Cidr>,

@@ -4,13 +4,18 @@ use std::sync::Arc;
 
 use margay_bgp_core::{
     BfdSession, BfdState, ConfigError, Counters, Event, Input, Ownership, PeerName, PeerView, RefreshDirection,
-    ResolvedNextHop, RouteFilter, RouteView, Speaker, SpeakerConfig, StopKind, WaitView, WhyView,
+    ResolvedNextHop, Rib, RouteCounts, RouteFilter, RouteView, Speaker, SpeakerConfig, StopKind, WaitView, WhyView,
 };
 use margay_net::{Cidr, FromFelix};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use crate::events::{EventLog, RecordedEvent};
 use crate::listener::ListenerState;
+
+/// Prefixes whose routes are counted, and listed, and shown in one step of the speaker's task: some ten milliseconds at most.
+const COUNTED: u32 = 131_072;
+const LISTED: u32 = 131_072;
+const PAGE: usize = 1024;
 
 /// The speaker's task has ended: it was stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -108,24 +113,71 @@ impl SpeakerHandle {
         self.query(move |speaker| speaker.why(prefix)).await
     }
 
-    /// Returns the peers by name, those made from listen ranges included.
+    /// Returns the peers by name, those made from listen ranges included. Routes of a large table are counted while other
+    /// work goes on, so that the counts are of slightly different moments.
     pub async fn peers(&self) -> Result<Vec<PeerView>, SpeakerGone> {
-        self.query(Speaker::peers).await
+        let (mut counts, mut from) = (RouteCounts::default(), 0);
+        loop {
+            let step = self.query(move |core| {
+                let to = core.slots().min(from + COUNTED);
+                core.count_in(from..to, &mut counts);
+                if to == core.slots() { Ok(core.peers_with(&counts)) } else { Err((counts, to)) }
+            });
+            match step.await? {
+                Ok(peers) => return Ok(peers),
+                Err(counted) => (counts, from) = counted,
+            }
+        }
     }
 
-    /// Returns the prefixes of the table that `filter` asks for, with their paths and why each won or lost.
+    /// Returns the routes that `filter` asks for, in order, page by page: the speaker does other work between, however
+    /// many there are. What comes after this call is not among them, and what goes may be.
+    pub async fn pages(&self, filter: RouteFilter) -> Result<RoutePages, SpeakerGone> {
+        let (filter, mut prefixes, mut from) = (Arc::new(filter), Vec::new(), 0);
+        loop {
+            let asked = filter.clone();
+            let (found, to, slots) = self
+                .query(move |core| {
+                    let to = core.slots().min(from + LISTED);
+                    (core.prefixes_in(&asked, from..to), to, core.slots())
+                })
+                .await?;
+            prefixes.extend(found);
+            if to == slots {
+                break;
+            }
+            from = to;
+        }
+        // A prefix that went and came again while they were listed has two numbers.
+        prefixes.sort_unstable();
+        prefixes.dedup();
+        prefixes.truncate(filter.limit.unwrap_or(usize::MAX));
+        Ok(self.pages_of(filter.rib.clone(), prefixes))
+    }
+
+    /// Returns the given prefixes as they are in a table, but for those that are not there.
+    pub fn pages_of(&self, rib: Rib, prefixes: Vec<Cidr>) -> RoutePages {
+        RoutePages { handle: self.clone(), rib, prefixes: prefixes.into_iter() }
+    }
+
+    /// Returns all pages of [`SpeakerHandle::pages`] together.
     pub async fn routes(&self, filter: RouteFilter) -> Result<Vec<RouteView>, SpeakerGone> {
-        self.query(move |core| core.routes(&filter)).await
+        let mut pages = self.pages(filter).await?;
+        let mut routes = Vec::new();
+        while let Some(page) = pages.next().await? {
+            routes.extend(page);
+        }
+        Ok(routes)
     }
 
     /// Returns what is announced to a peer; nothing for an unknown one.
     pub async fn advertised(&self, peer: PeerName) -> Result<Vec<RouteView>, SpeakerGone> {
-        self.query(move |core| core.advertised(&peer)).await
+        self.routes(RouteFilter { rib: Rib::Out(peer), ..RouteFilter::default() }).await
     }
 
     /// Returns what a peer announced, rejected paths included; nothing for an unknown one.
     pub async fn received(&self, peer: PeerName) -> Result<Vec<RouteView>, SpeakerGone> {
-        self.query(move |core| core.received(&peer)).await
+        self.routes(RouteFilter { rib: Rib::In(peer), ..RouteFilter::default() }).await
     }
 
     /// Returns the counts since start.
@@ -171,6 +223,26 @@ impl SpeakerHandle {
         }));
         self.requests.send(query).await.map_err(|_| SpeakerGone)?;
         answered.await.map_err(|_| SpeakerGone)
+    }
+}
+
+/// Routes that come in pages.
+#[derive(Debug)]
+pub struct RoutePages {
+    handle: SpeakerHandle,
+    rib: Rib,
+    prefixes: std::vec::IntoIter<Cidr>,
+}
+
+impl RoutePages {
+    /// Returns the next up to 1,024 routes; `None` after the last ones. A page may be empty: its prefixes are gone.
+    pub async fn next(&mut self) -> Result<Option<Vec<RouteView>>, SpeakerGone> {
+        let page: Vec<Cidr> = self.prefixes.by_ref().take(PAGE).collect();
+        if page.is_empty() {
+            return Ok(None);
+        }
+        let rib = self.rib.clone();
+        self.handle.query(move |core| core.routes_at(&rib, &page)).await.map(Some)
     }
 }
 

@@ -29,7 +29,7 @@ mod socket;
 mod task;
 
 pub use events::RecordedEvent;
-pub use handle::{ConfigureError, SpeakerGone, SpeakerHandle};
+pub use handle::{ConfigureError, RoutePages, SpeakerGone, SpeakerHandle};
 pub use listener::{ListenSocketState, ListenStatus, ListenerState};
 pub use margay_bgp_core as core;
 pub use task::{SpeakerOptions, spawn};

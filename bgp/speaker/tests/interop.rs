@@ -12,6 +12,8 @@ mod interop {
     mod load;
     mod malformed;
     mod peers;
+    mod queries;
+    mod resets;
     mod shell;
     mod socket_options;
 }

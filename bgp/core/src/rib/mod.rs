@@ -48,12 +48,13 @@ pub(crate) use profile::RouteSettings;
 use pump::Outgoing;
 use reach::Reach;
 use store::AttributeStore;
+pub(crate) use views::View;
 
 use crate::config::{AddPathSend, DecisionConfig, Multipath, NextHopMode, PeerName};
 use crate::io::ConnectionId;
 use crate::ownership::Guard;
 use crate::policy::Policy;
-use crate::view::{Counters, PrefixCounts};
+use crate::view::Counters;
 use crate::wire::Attributes;
 
 /// Bytes handed out for a connection and not yet known to be sent, above which a peer gets no more updates.
@@ -364,43 +365,11 @@ impl Routing {
         removed
     }
 
-    /// Counts the routes of all peers in one walk.
-    pub(crate) fn counts(&self) -> BTreeMap<(usize, Family), PrefixCounts> {
-        let mut all: BTreeMap<(usize, Family), PrefixCounts> = BTreeMap::new();
-        for table in &self.tables {
-            for path in table.prefixes.iter().flat_map(|(_, entry)| &entry.paths) {
-                let Some(peer) = path.source.as_peer() else { continue };
-                let counts = all.entry((peer, table.family)).or_default();
-                counts.received += 1;
-                counts.rejected += usize::from(path.rejected.is_some());
-                if let Some(reason) = path.rejected {
-                    *counts.rejected_by.entry(reason).or_default() += 1;
-                }
-                counts.stale += usize::from(path.stale);
-            }
-            for (_, group) in &table.groups {
-                let mut given: BTreeMap<usize, usize> = BTreeMap::new();
-                let mut told = 0;
-                for (_, route) in group.routes(table) {
-                    told += 1;
-                    if let Some(giver) = route.source.as_peer() {
-                        *given.entry(giver).or_default() += 1;
-                    }
-                }
-                for peer in group.members.keys() {
-                    let own = given.get(peer).copied().unwrap_or_default();
-                    all.entry((*peer, table.family)).or_default().advertised = told - own;
-                }
-            }
-        }
-        all
-    }
-
     pub(crate) fn counters(&self) -> Counters {
         let sum = |count: fn(&Table) -> usize| self.tables.iter().map(count).sum::<usize>() as u64;
         Counters {
             prefixes: sum(|table| table.prefixes.len()),
-            paths: sum(|table| table.prefixes.iter().map(|(_, entry)| entry.paths.len()).sum()),
+            paths: sum(|table| table.received.iter().map(|&count| count as usize).sum::<usize>() + table.local.len()),
             attribute_sets: self.store.len() as u64,
             update_groups: sum(|table| table.groups.len()),
             ..self.counters

@@ -1,5 +1,6 @@
 use std::cmp::Ordering;
 use std::hash::BuildHasher;
+use std::ops::Range;
 
 use hashbrown::hash_table::Entry as Place;
 use hashbrown::{DefaultHashBuilder, HashTable};
@@ -177,6 +178,16 @@ impl Prefixes {
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (PrefixId, &Entry)> {
         self.entries.iter().map(|(id, entry)| (id as PrefixId, entry))
+    }
+
+    /// Returns those whose numbers are in `part`.
+    pub(crate) fn part(&self, part: Range<PrefixId>) -> impl Iterator<Item = (PrefixId, &Entry)> {
+        part.filter_map(|id| Some((id, self.entries.get(id as usize)?)))
+    }
+
+    /// Returns one more than the highest number that there may be.
+    pub(crate) fn slots(&self) -> PrefixId {
+        self.entries.capacity() as PrefixId
     }
 
     pub(crate) fn ids(&self) -> Vec<PrefixId> {

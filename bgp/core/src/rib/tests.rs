@@ -10,10 +10,11 @@ use margay_net::{Asn, Cidr, Family};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
-use super::{DrainStage, PeerProfile, RouteSettings, Routing, RoutingConfig, Which};
+use super::{DrainStage, PeerProfile, RouteSettings, Routing, RoutingConfig, View, Which};
 use crate::config::{AddPathSend, DecisionConfig, Multipath, NextHopMode, PeerName};
 use crate::io::ConnectionId;
 use crate::policy::{Policy, RuleSet};
+use crate::view::{PrefixCounts, RouteFilter, RouteView};
 use crate::wire::{
     AsPath, Attributes, DecodeContext, FamilySet, MAX_MESSAGE, Message, PeerKind, Withdrawal, decode, frame,
 };
@@ -48,6 +49,18 @@ fn attributes(peer: usize, asns: &[u32]) -> Attributes {
         next_hop: Some(address(peer)),
         ..Attributes::default()
     }
+}
+
+fn counts(routing: &Routing) -> BTreeMap<(usize, Family), PrefixCounts> {
+    let mut counts = BTreeMap::new();
+    routing.count_in(&(0..routing.slots()), &mut counts);
+    counts
+}
+
+fn advertised(routing: &Routing, peer: usize) -> Vec<RouteView> {
+    let view = View::Out(peer);
+    let prefixes = routing.prefixes_in(view, &RouteFilter::default(), None, &(0..routing.slots()));
+    prefixes.into_iter().filter_map(|prefix| routing.route_at(view, prefix)).collect()
 }
 
 impl Bench {
@@ -170,10 +183,10 @@ fn a_peer_gives_several_paths_which_come_and_go_by_their_identifiers() {
     bench.announce(1, P, 7, &[1, 2, 3]);
     bench.announce(1, P, 3, &[1, 2]);
     assert_eq!(bench.held(2, P), [(0, "64512 65001 1 2")]);
-    let views = bench.routing.received(1);
+    let views = Vec::from_iter(bench.routing.route_at(View::In(1), cidr(P)));
     let paths: Vec<_> = views[0].paths.iter().map(|path| (path.path_id, path.best)).collect();
     assert_eq!((views.len(), paths), (1, vec![(Some(3), true), (Some(7), false)]));
-    assert_eq!(bench.routing.counts()[&(1, Family::V4)].received, 2);
+    assert_eq!(counts(&bench.routing)[&(1, Family::V4)].received, 2);
     // The same identifier replaces, another one doesn't.
     bench.announce(1, P, 3, &[1, 2, 3, 4]);
     assert_eq!(bench.held(2, P), [(0, "64512 65001 1 2 3")]);
@@ -193,7 +206,7 @@ fn equal_paths_of_one_peer_are_told_apart_by_their_identifiers() {
         for path_id in order {
             bench.announce(1, P, path_id, &[1, path_id]);
         }
-        let views = bench.routing.received(1);
+        let views = Vec::from_iter(bench.routing.route_at(View::In(1), cidr(P)));
         let best: Vec<_> = views[0].paths.iter().filter(|path| path.best).map(|path| path.path_id).collect();
         assert_eq!(best, [Some(2)], "{order:?}");
     }
@@ -214,10 +227,10 @@ fn all_paths_are_told_by_names_that_stay() {
     assert_eq!(bench.held(9, P), [(2, "64512 65002 2"), (3, "64512 65003")]);
     bench.announce(1, P, 6, &[8]);
     assert_eq!(bench.held(9, P), [(1, "64512 65001 8"), (2, "64512 65002 2"), (3, "64512 65003")]);
-    let told = bench.routing.advertised(9);
+    let told = advertised(&bench.routing, 9);
     let names: Vec<_> = told[0].paths.iter().map(|path| (path.path_id, path.best)).collect();
     assert_eq!(names, [(Some(3), true), (Some(2), false), (Some(1), false)]);
-    assert_eq!(bench.routing.counts()[&(9, Family::V4)].advertised, 3);
+    assert_eq!(counts(&bench.routing)[&(9, Family::V4)].advertised, 3);
     (1..=3).for_each(|peer| assert_eq!(bench.routing.flush(peer, Family::V4, Which::All), 1));
     bench.settle();
     assert_eq!(bench.held(9, P), []);
@@ -378,7 +391,7 @@ fn whatever_comes_and_whoever_lags_all_hold_the_same_paths_in_the_end() {
                 AddPathSend::All => assert_eq!(held, all, "seed {seed}, peer {peer}"),
                 AddPathSend::Best(_) | AddPathSend::None => {
                     // The best one or two of each prefix, but for the peer's own.
-                    let told = bench.routing.advertised(peer);
+                    let told = advertised(&bench.routing, peer);
                     let told = told
                         .iter()
                         .flat_map(|route| route.paths.iter().map(|path| (route.prefix, &path.attributes.as_path)));

@@ -1,39 +1,80 @@
 //! The tables, readable.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use margay_net::{Cidr, Family};
 
 use super::decision::Candidate;
-use super::groups::ToldRoute;
+use super::groups::{Group, ToldRoute};
 use super::prefixes::{Entry, Path, PrefixId, Source};
 use super::store::AttributeId;
-use super::{Routing, index, reasons};
-use crate::view::{AttributesView, PathSource, PathView, RouteFilter, RouteView};
+use super::{Routing, Table, index, reasons};
+use crate::view::{AttributesView, PathSource, PathView, PrefixCounts, RouteFilter, RouteView};
 use crate::wire::Attributes;
 
+/// A table, and the peer that it is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum View {
+    Local,
+    In(usize),
+    Out(usize),
+}
+
 impl Routing {
-    /// Returns the prefixes that match, in order; `peer`: the index of the filter's peer.
-    pub(crate) fn routes(&self, filter: &RouteFilter, peer: Option<usize>) -> Vec<RouteView> {
-        let mut found: BTreeMap<Cidr, (usize, PrefixId)> = BTreeMap::new();
-        for (at, table) in self.tables.iter().enumerate() {
+    /// Returns one more than the highest number that a prefix has.
+    pub(crate) fn slots(&self) -> PrefixId {
+        self.tables.iter().map(|table| table.prefixes.slots()).max().unwrap_or_default()
+    }
+
+    /// Returns the prefixes that match, of those whose numbers are in `part`; `peer`: the index of the filter's peer.
+    pub(crate) fn prefixes_in(
+        &self,
+        view: View,
+        filter: &RouteFilter,
+        peer: Option<usize>,
+        part: &Range<PrefixId>,
+    ) -> Vec<Cidr> {
+        let mut found = Vec::new();
+        for table in &self.tables {
             if filter.family.is_some_and(|family| family != table.family) {
                 continue;
             }
-            for (id, entry) in table.prefixes.iter().filter(|(_, entry)| !entry.paths.is_empty()) {
+            let group = match view {
+                View::Out(peer) => table.group_of(peer),
+                View::Local | View::In(_) => None,
+            };
+            for (id, entry) in table.prefixes.part(part.clone()) {
                 let of_peer = |peer: usize| entry.paths.iter().any(|path| path.source == Source::peer(peer));
                 let meant = |path: &Path| peer.is_none_or(|peer| path.source == Source::peer(peer));
                 let rejected = || entry.paths.iter().any(|path| path.rejected.is_some() && meant(path));
-                if filter.within.is_none_or(|within| within.covers(entry.cidr))
+                let there = match view {
+                    View::Local => !entry.paths.is_empty(),
+                    View::In(peer) => of_peer(peer),
+                    View::Out(peer) => group.is_some_and(|group| table.told(group, id, peer).next().is_some()),
+                };
+                if there
+                    && filter.within.is_none_or(|within| within.covers(entry.cidr))
                     && peer.is_none_or(of_peer)
                     && (!filter.rejected || rejected())
                 {
-                    found.insert(entry.cidr, (at, id));
+                    found.push(entry.cidr);
                 }
             }
         }
-        let wanted = found.into_values().take(filter.limit.unwrap_or(usize::MAX));
-        wanted.map(|(at, id)| self.route_view(at, id)).collect()
+        found
+    }
+
+    /// Returns a prefix as it is in a table.
+    pub(crate) fn route_at(&self, view: View, prefix: Cidr) -> Option<RouteView> {
+        let at = index(prefix.family());
+        let id = self.tables[at].prefixes.find(prefix)?;
+        let route = match view {
+            View::Local => self.route_view(at, id),
+            View::In(peer) => self.received(at, id, peer),
+            View::Out(peer) => self.advertised(at, id, peer),
+        };
+        (!route.paths.is_empty()).then_some(route)
     }
 
     pub(super) fn route_view(&self, at: usize, id: PrefixId) -> RouteView {
@@ -65,56 +106,72 @@ impl Routing {
     }
 
     /// Returns what came from a peer, as it came.
-    pub(crate) fn received(&self, peer: usize) -> Vec<RouteView> {
-        let mut routes = BTreeMap::new();
+    fn received(&self, at: usize, id: PrefixId, peer: usize) -> RouteView {
+        let entry = self.tables[at].prefixes.entry(id);
+        let mut route = empty(entry.cidr);
+        for path in entry.paths.iter().filter(|path| path.source == Source::peer(peer)) {
+            let mut view = self.path_view(entry, path, path.received);
+            let is_path = |best: &Path| (best.source, best.path_id) == (path.source, path.path_id);
+            view.best = entry.best_path().is_some_and(is_path);
+            route.next_hops.extend(self.next_hop(path));
+            route.discard |= view.best && self.discards(entry.cidr, path);
+            route.paths.push(view);
+        }
+        route
+    }
+
+    /// Returns what a peer is told, or is about to be.
+    fn advertised(&self, at: usize, id: PrefixId, peer: usize) -> RouteView {
+        let table = &self.tables[at];
+        let entry = table.prefixes.entry(id);
+        let mut route = empty(entry.cidr);
+        let (Some(group), Some(best)) = (table.group_of(peer), entry.best_path()) else { return route };
+        for told in table.told(group, id, peer) {
+            let path = match told.path_id {
+                0 => best,
+                _ => match entry.find(told.source, told.received_id) {
+                    Ok(at) => &entry.paths[at],
+                    Err(_) => continue,
+                },
+            };
+            let mut view = self.path_view(entry, path, told.attributes);
+            view.best = (path.source, path.path_id) == (best.source, best.path_id);
+            view.path_id = (told.path_id != 0).then_some(told.path_id);
+            route.paths.push(view);
+        }
+        route
+    }
+
+    /// Counts the routes of the prefixes whose numbers are in `part`, in addition to what was counted before.
+    pub(crate) fn count_in(&self, part: &Range<PrefixId>, counts: &mut BTreeMap<(usize, Family), PrefixCounts>) {
         for table in &self.tables {
-            for (_, entry) in table.prefixes.iter() {
-                for path in entry.paths.iter().filter(|path| path.source == Source::peer(peer)) {
-                    let mut view = self.path_view(entry, path, path.received);
-                    view.best = entry.best_path().is_some_and(|best| best.source == path.source);
-                    view.best &= entry.best_path().is_some_and(|best| best.path_id == path.path_id);
-                    let discard = view.best && self.discards(entry.cidr, path);
-                    let route = route_in(&mut routes, entry.cidr);
-                    route.next_hops.extend(self.next_hop(path));
-                    route.discard |= discard;
-                    route.paths.push(view);
+            for path in table.prefixes.part(part.clone()).flat_map(|(_, entry)| &entry.paths) {
+                let Some(peer) = path.source.as_peer() else { continue };
+                let counts = counts.entry((peer, table.family)).or_default();
+                counts.received += 1;
+                counts.rejected += usize::from(path.rejected.is_some());
+                if let Some(reason) = path.rejected {
+                    *counts.rejected_by.entry(reason).or_default() += 1;
+                }
+                counts.stale += usize::from(path.stale);
+            }
+            for (_, group) in &table.groups {
+                let mut given: BTreeMap<usize, usize> = BTreeMap::new();
+                let mut told = 0;
+                for (id, _) in table.prefixes.part(part.clone()) {
+                    for route in group.routes_of(table, id) {
+                        told += 1;
+                        if let Some(giver) = route.source.as_peer() {
+                            *given.entry(giver).or_default() += 1;
+                        }
+                    }
+                }
+                for &peer in group.members.keys() {
+                    let own = given.get(&peer).copied().unwrap_or_default();
+                    counts.entry((peer, table.family)).or_default().advertised += told - own;
                 }
             }
         }
-        routes.into_values().collect()
-    }
-
-    /// Returns what a peer is told.
-    pub(crate) fn advertised(&self, peer: usize) -> Vec<RouteView> {
-        let mut routes = BTreeMap::new();
-        for family in Family::ALL {
-            let table = &self.tables[index(family)];
-            for (id, told) in self.advertised_routes(peer, family) {
-                let entry = table.prefixes.entry(id);
-                let Some(best) = entry.best_path() else { continue };
-                let path = match told.path_id {
-                    0 => best,
-                    _ => match entry.find(told.source, told.received_id) {
-                        Ok(at) => &entry.paths[at],
-                        Err(_) => continue,
-                    },
-                };
-                let mut view = self.path_view(entry, path, told.attributes);
-                view.best = (path.source, path.path_id) == (best.source, best.path_id);
-                view.path_id = (told.path_id != 0).then_some(told.path_id);
-                route_in(&mut routes, entry.cidr).paths.push(view);
-            }
-        }
-        routes.into_values().collect()
-    }
-
-    /// Returns the routes that a peer is told or is about to be.
-    fn advertised_routes(&self, peer: usize, family: Family) -> Vec<(PrefixId, ToldRoute)> {
-        let table = &self.tables[index(family)];
-        let Some((_, group)) = table.groups.iter().find(|(_, group)| group.members.contains_key(&peer)) else {
-            return Vec::new();
-        };
-        group.routes(table).filter(|(_, route)| route.source != Source::peer(peer)).collect()
     }
 
     fn path_view(&self, entry: &Entry, path: &Path, attributes: AttributeId) -> PathView {
@@ -142,9 +199,19 @@ impl Routing {
     }
 }
 
-fn route_in(routes: &mut BTreeMap<Cidr, RouteView>, prefix: Cidr) -> &mut RouteView {
-    let none = || RouteView { prefix, next_hops: Default::default(), discard: false, paths: Vec::new() };
-    routes.entry(prefix).or_insert_with(none)
+fn empty(prefix: Cidr) -> RouteView {
+    RouteView { prefix, next_hops: Default::default(), discard: false, paths: Vec::new() }
+}
+
+impl Table {
+    fn group_of(&self, peer: usize) -> Option<&Group> {
+        self.groups.iter().map(|(_, group)| group).find(|group| group.members.contains_key(&peer))
+    }
+
+    /// Returns what a member of a group is told of a prefix, or is about to be.
+    fn told(&self, group: &Group, id: PrefixId, peer: usize) -> impl Iterator<Item = ToldRoute> {
+        group.routes_of(self, id).into_iter().filter(move |route| route.source != Source::peer(peer))
+    }
 }
 
 pub(super) fn attributes_view(attributes: &Attributes) -> AttributesView {

@@ -1,45 +1,78 @@
 //! What can be asked; nothing is changed.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use margay_net::{Cidr, Family};
 
 use super::Speaker;
 use crate::config::PeerName;
-use crate::rib::DrainStage;
+use crate::rib::{DrainStage, View};
 use crate::session::Peer;
-use crate::view::{Counters, FsmState, PeerView, PrefixCounts, RouteFilter, RouteView, WhyView};
+use crate::view::{Counters, FsmState, PeerView, PrefixCounts, Rib, RouteCounts, RouteFilter, RouteView, WhyView};
 
 impl Speaker {
     /// Returns all peers in the order of their names.
     pub fn peers(&self) -> Vec<PeerView> {
-        let counts = self.routing.as_ref().map(|routing| routing.counts()).unwrap_or_default();
-        self.names.values().map(|&peer| self.peer_view(peer, &self.peers[peer], &counts)).collect()
+        let mut counts = RouteCounts::default();
+        self.count_in(0..self.slots(), &mut counts);
+        self.peers_with(&counts)
     }
 
-    /// Returns the prefixes that match, in order, each with all its paths and the reasons.
-    pub fn routes(&self, filter: &RouteFilter) -> Vec<RouteView> {
-        self.routing.as_ref().map_or_else(Vec::new, |routing| {
-            let peer = filter.peer.as_ref().map(|name| self.names.get(name).copied());
+    /// Returns all peers with routes that were counted before.
+    pub fn peers_with(&self, counts: &RouteCounts) -> Vec<PeerView> {
+        self.names.values().map(|&peer| self.peer_view(peer, &self.peers[peer], &counts.0)).collect()
+    }
+
+    /// Returns one more than the highest number that a prefix has: what [`Speaker::count_in`] and
+    /// [`Speaker::prefixes_in`] go through in parts, where there is other work to do between.
+    pub fn slots(&self) -> u32 {
+        self.routing.as_ref().map_or(0, |routing| routing.slots())
+    }
+
+    /// Counts the routes of a part of the tables in addition to those of other parts.
+    pub fn count_in(&self, part: Range<u32>, counts: &mut RouteCounts) {
+        if let Some(routing) = &self.routing {
+            routing.count_in(&part, &mut counts.0);
+        }
+    }
+
+    /// Returns the prefixes of a part of the tables that match, in any order; the filter's limit is the caller's to heed.
+    pub fn prefixes_in(&self, filter: &RouteFilter, part: Range<u32>) -> Vec<Cidr> {
+        let peer = filter.peer.as_ref().map(|name| self.names.get(name).copied());
+        match (&self.routing, self.rib(&filter.rib), peer) {
             // A peer that isn't configured has no path.
-            if peer == Some(None) { Vec::new() } else { routing.routes(filter, peer.flatten()) }
-        })
+            (None, ..) | (_, None, _) | (.., Some(None)) => Vec::new(),
+            (Some(routing), Some(view), peer) => routing.prefixes_in(view, filter, peer.flatten(), &part),
+        }
     }
 
-    /// Returns what a peer is told, with the attributes that it is told; empty for a peer that isn't established.
+    /// Returns the given prefixes as they are in a table, but for those that are not there.
+    pub fn routes_at(&self, rib: &Rib, prefixes: &[Cidr]) -> Vec<RouteView> {
+        match (&self.routing, self.rib(rib)) {
+            (Some(routing), Some(view)) => {
+                prefixes.iter().filter_map(|&prefix| routing.route_at(view, prefix)).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// Returns the prefixes that match, in order.
+    pub fn routes(&self, filter: &RouteFilter) -> Vec<RouteView> {
+        let mut prefixes = self.prefixes_in(filter, 0..self.slots());
+        prefixes.sort_unstable();
+        prefixes.truncate(filter.limit.unwrap_or(usize::MAX));
+        self.routes_at(&filter.rib, &prefixes)
+    }
+
+    /// Returns what a peer is told: all of [`Rib::Out`].
     pub fn advertised(&self, peer: &PeerName) -> Vec<RouteView> {
-        match (&self.routing, self.names.get(peer)) {
-            (Some(routing), Some(&peer)) => routing.advertised(peer),
-            _ => Vec::new(),
-        }
+        self.routes(&RouteFilter { rib: Rib::Out(peer.clone()), ..RouteFilter::default() })
     }
 
-    /// Returns what came from a peer, before import policy, with what is not used and why.
+    /// Returns what came from a peer: all of [`Rib::In`].
     pub fn received(&self, peer: &PeerName) -> Vec<RouteView> {
-        match (&self.routing, self.names.get(peer)) {
-            (Some(routing), Some(&peer)) => routing.received(peer),
-            _ => Vec::new(),
-        }
+        self.routes(&RouteFilter { rib: Rib::In(peer.clone()), ..RouteFilter::default() })
     }
 
     /// Returns why a prefix is as it is: which path is the best one and at which step each other one lost, which are
@@ -75,6 +108,15 @@ impl Speaker {
     /// Whether the table is whole; see [`Speaker`].
     pub fn is_converged(&self) -> bool {
         self.selection.is_done()
+    }
+
+    /// None for an unknown peer's.
+    fn rib(&self, rib: &Rib) -> Option<View> {
+        match rib {
+            Rib::Local => Some(View::Local),
+            Rib::In(peer) => Some(View::In(*self.names.get(peer)?)),
+            Rib::Out(peer) => Some(View::Out(*self.names.get(peer)?)),
+        }
     }
 
     fn peer_view(&self, index: usize, peer: &Peer, counts: &BTreeMap<(usize, Family), PrefixCounts>) -> PeerView {

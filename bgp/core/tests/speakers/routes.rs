@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 
 use margay_bgp_core::{
-    ExportPolicy, ImportPolicy, Input, LossReason, Multipath, NextHopMode, PathSource, PrefixMatch, RejectReason,
-    RouteFilter, RouteMatch, RouteOrigin, Rule, RuleAction, RuleSet, SetOperation,
+    ExportPolicy, ImportPolicy, Input, LossReason, Multipath, NextHopMode, PathSource, PrefixMatch, RejectReason, Rib,
+    RouteCounts, RouteFilter, RouteMatch, RouteOrigin, Rule, RuleAction, RuleSet, SetOperation,
 };
 use margay_net::{Asn, Cidr, Family, FromFelix, LinkState, LocalRoute, LocalRouteChange, LocalRouteSource};
 
@@ -295,6 +295,23 @@ fn routes_can_be_asked_for_in_part() {
     assert_eq!(count(RouteFilter { within: Some(prefix("20.0.0.0/20")), ..RouteFilter::default() }), 16);
     assert_eq!(count(RouteFilter { limit: Some(7), ..RouteFilter::default() }), 7);
     assert_eq!(count(RouteFilter { peer: Some("nobody".into()), ..RouteFilter::default() }), 0);
+    for (node, rib, whole) in
+        [(b, Rib::Local, 101), (b, Rib::In(name(a)), 100), (a, Rib::Out(name(b)), 100), (b, Rib::Out(name(b)), 0)]
+    {
+        let speaker = &net.nodes[node].speaker;
+        let filter = RouteFilter { rib, ..RouteFilter::default() };
+        let routes = speaker.routes(&filter);
+        assert_eq!(routes.len(), whole, "{filter:?}");
+        let part = |from| speaker.prefixes_in(&filter, from..from + 7);
+        let mut parts: Vec<Cidr> = (0..speaker.slots()).step_by(7).flat_map(part).collect();
+        parts.sort();
+        assert!(routes.iter().map(|route| route.prefix).eq(parts.iter().copied()), "{filter:?}");
+        assert_eq!(speaker.routes_at(&filter.rib, &parts), routes);
+        assert_eq!(speaker.routes_at(&filter.rib, &[prefix("10.9.9.0/24")]), []);
+        let mut counts = RouteCounts::default();
+        (0..speaker.slots()).step_by(7).for_each(|from| speaker.count_in(from..from + 7, &mut counts));
+        assert_eq!(speaker.peers_with(&counts), speaker.peers());
+    }
     let own: IpAddr = "172.16.0.1".parse().unwrap();
     assert_eq!(net.nodes[b].speaker.received(&name(a))[0].paths[0].attributes.next_hop, Some(own));
 }

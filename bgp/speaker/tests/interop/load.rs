@@ -15,7 +15,7 @@ use crate::support::{Lab, OUR_ASN, raw, so, within};
 
 const SESSIONS: u8 = 50;
 const HOLD: u16 = 3;
-const PREFIXES: u32 = 1_000_000;
+pub(super) const PREFIXES: u32 = 1_000_000;
 const PER_UPDATE: u32 = 1000;
 /// The peer that never reads.
 const DEAF: u8 = 99;
@@ -186,7 +186,7 @@ async fn take(buffer: &mut Vec<u8>, stream: &mut TcpStream, prefixes: &AtomicU64
 }
 
 /// Sends all prefixes as fast as they are taken, and reads what comes back.
-fn feed(mut stream: std::net::TcpStream) {
+pub(super) fn feed(mut stream: std::net::TcpStream) {
     use std::io::Write;
     let mut sink = stream.try_clone().unwrap();
     std::thread::spawn(move || std::io::copy(&mut sink, &mut std::io::sink()));
