@@ -251,8 +251,14 @@ mod tests {
 
     #[test]
     fn no_as_number_and_no_address_is_given_twice_in_the_largest_topology() {
-        let topology =
-            Topology { racks: 15, tors_per_rack: 9, nodes_per_rack: 200, spines: 15, families: Families::Dual, bfd: true };
+        let topology = Topology {
+            racks: 15,
+            tors_per_rack: 9,
+            nodes_per_rack: 200,
+            spines: 15,
+            families: Families::Dual,
+            bfd: true,
+        };
         let mut asns = BTreeSet::new();
         let mut addresses = BTreeSet::new();
         for spine in topology.spines() {
