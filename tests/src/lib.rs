@@ -1,5 +1,6 @@
 //! What the end-to-end tests share: small clusters, and the plugin called as runtimes call it.
 
+pub mod bgp;
 pub mod datagrams;
 
 use std::collections::BTreeMap;

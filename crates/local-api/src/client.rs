@@ -29,8 +29,8 @@ pub enum ClientError {
     Protocol { socket: PathBuf, reason: String },
 }
 
-/// An answer longer than this is refused.
-const MAX_BODY: u64 = 256 << 20;
+/// An answer longer than this is refused. A million routes with a path each are some 500 MB.
+const MAX_BODY: u64 = 2 << 30;
 
 impl Client {
     /// A client of `socket`; each read and write may take 90 s, the longest that an ADD may wait.

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use margay_bgp_speaker::SpeakerHandle;
-use margay_bgp_speaker::core::{PeerConfig, PeerName, RouteFilter, SpeakerConfig};
+use margay_bgp_speaker::core::{PeerConfig, PeerName, Rib, RouteFilter, SpeakerConfig};
 use margay_net::{Asn, Family};
 use socket2::{Domain, Socket, Type};
 
@@ -106,8 +106,9 @@ fn questions_about_a_million_routes_let_the_speaker_work_between() {
     };
     assert_eq!(asks("routes", &|| count(RouteFilter::default())), all);
     assert_eq!(asks("the first ten", &|| count(RouteFilter { limit: Some(10), ..RouteFilter::default() })), 10);
-    assert_eq!(asks("received", &|| ours.block_on(handle.received(feeder.clone())).unwrap().len()), all);
-    assert_eq!(asks("advertised", &|| ours.block_on(handle.advertised(reader.clone())).unwrap().len()), all);
+    let of = |rib| RouteFilter { rib, ..RouteFilter::default() };
+    assert_eq!(asks("received", &|| count(of(Rib::In(feeder.clone())))), all);
+    assert_eq!(asks("advertised", &|| count(of(Rib::Out(reader.clone())))), all);
 }
 
 /// Has a session that says nothing but KEEPALIVE, and forgets what it is told.

@@ -12,12 +12,12 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use margay_bgp_core::{
-    AdvertisementReason, Drain, PeerName, PeerView, RefreshDirection, RouteFilter, RouteView, SpeakerConfig,
+    AdvertisementReason, Drain, PeerName, PeerView, RefreshDirection, Rib, RouteFilter, SpeakerConfig,
 };
-use margay_bgp_speaker::{SpeakerGone, SpeakerHandle};
+use margay_bgp_speaker::{RoutePages, SpeakerGone, SpeakerHandle};
 use margay_local_api::{
     ApiError, BgpDirection, BgpDone, BgpDrainRequest, BgpEvents, BgpNeighbor, BgpPeers, BgpRefreshRequest,
-    BgpResetRequest, BgpRoutes, BgpWhy, path,
+    BgpResetRequest, BgpWhy, path,
 };
 use margay_net::{Cidr, Family};
 use serde::Deserialize;
@@ -128,37 +128,28 @@ impl BgpApi {
         Ok(bgp_view::neighbor(&view, peer_config, sent, received, SystemTime::now()))
     }
 
-    async fn routes(&self, query: RoutesQuery) -> Result<BgpRoutes, ApiError> {
-        let wanted = |view: &RouteView| {
-            query.prefix.is_none_or(|prefix| view.prefix == prefix)
-                && query.within.is_none_or(|within| within.covers(view.prefix))
-                && query.family.is_none_or(|family| view.prefix.family() == family)
-        };
-        let mut views = match (&query.received, &query.advertised) {
+    /// The routes that are asked for; with `rejected`, only their rejected paths are meant.
+    async fn routes(&self, query: &RoutesQuery) -> Result<RoutePages, ApiError> {
+        let (rib, peer) = match (&query.received, &query.advertised) {
             (Some(_), Some(_)) => {
                 let message = "'received' and 'advertised' are two questions";
                 return Err(ApiError::new(ApiError::BAD_REQUEST, message, "ask for one of them"));
             }
-            (Some(peer), None) => self.speaker.received(self.known(peer).await?.name).await.map_err(stopping)?,
-            (None, Some(peer)) => self.speaker.advertised(self.known(peer).await?.name).await.map_err(stopping)?,
-            (None, None) => {
-                let limit = if query.prefix.is_some() { Some(1) } else { query.limit.filter(|_| !query.rejected) };
-                let filter = RouteFilter {
-                    family: query.family,
-                    within: query.prefix.or(query.within),
-                    limit,
-                    ..RouteFilter::default()
-                };
-                self.speaker.routes(filter).await.map_err(stopping)?
+            (Some(peer), None) => {
+                let name = self.known(peer).await?.name;
+                (Rib::In(name.clone()), Some(name))
             }
+            (None, Some(peer)) => (Rib::Out(self.known(peer).await?.name), None),
+            (None, None) => (Rib::Local, None),
         };
-        views.retain(wanted);
-        if query.rejected {
-            views.iter_mut().for_each(|view| view.paths.retain(|path| path.rejected.is_some()));
-            views.retain(|view| !view.paths.is_empty());
+        if let Some(prefix) = query.prefix {
+            let wanted = query.within.is_none_or(|within| within.covers(prefix))
+                && query.family.is_none_or(|family| prefix.family() == family)
+                && query.limit != Some(0);
+            return Ok(self.speaker.pages_of(rib, wanted.then_some(prefix).into_iter().collect()));
         }
-        views.truncate(query.limit.unwrap_or(usize::MAX));
-        Ok(BgpRoutes { routes: views.iter().map(bgp_view::route).collect() })
+        let RoutesQuery { family, within, rejected, limit, .. } = *query;
+        self.speaker.pages(RouteFilter { rib, family, within, peer, rejected, limit }).await.map_err(stopping)
     }
 
     async fn refresh(&self, request: BgpRefreshRequest) -> Result<BgpDone, ApiError> {
@@ -258,9 +249,10 @@ async fn neighbor(State(api): State<BgpApi>, query: Asked<PeerQuery>) -> Answer<
     work("the neighbor", async move { api.neighbor(&query.peer).await }).await
 }
 
-async fn routes(State(api): State<BgpApi>, query: Asked<RoutesQuery>) -> Answer<BgpRoutes> {
+async fn routes(State(api): State<BgpApi>, query: Asked<RoutesQuery>) -> Result<Response, Failed> {
     let query = asked(query)?;
-    work("the list of routes", async move { api.routes(query).await }).await
+    let pages = api.routes(&query).await.map_err(Failed)?;
+    Ok(stream::routes(pages, query.rejected))
 }
 
 async fn why(State(api): State<BgpApi>, query: Asked<PrefixQuery>) -> Answer<BgpWhy> {
