@@ -74,6 +74,11 @@ fn speaker(netns: &Netns) -> Result<Process> {
 }
 
 fn bird(number: u8, netns: &Netns) -> Result<Process> {
+    bird_with(number, netns, 65000 + u32::from(number), "where source = RTS_STATIC")
+}
+
+/// A BIRD of an AS, with what it exports.
+fn bird_with(number: u8, netns: &Netns, asn: u32, export: &str) -> Result<Process> {
     let mut text = format!(
         "log \"{DIRECTORY}/bird{number}.log\" all;\nrouter id 192.0.{number}.2;\nprotocol device {{ }}\n\
          protocol static {{ ipv4;\n"
@@ -82,9 +87,9 @@ fn bird(number: u8, netns: &Netns) -> Result<Process> {
         text.push_str(&format!("  route 10.{number}.{prefix}.0/24 blackhole;\n"));
     }
     text.push_str(&format!(
-        "}}\nprotocol bgp margay {{ local 192.0.{number}.2 as 6500{number}; neighbor 192.0.{number}.1 as 64512;\n  \
+        "}}\nprotocol bgp margay {{ local 192.0.{number}.2 as {asn}; neighbor 192.0.{number}.1 as 64512;\n  \
          graceful restart on; graceful restart time 30; connect retry time 1; error wait time 1, 1;\n  \
-         ipv4 {{ import all; export where source = RTS_STATIC; }}; }}\n"
+         ipv4 {{ import all; export {export}; }}; }}\n"
     ));
     let config = format!("{DIRECTORY}/bird{number}.conf");
     std::fs::write(&config, text)?;
@@ -220,6 +225,51 @@ fn a_reload_touches_only_the_sessions_that_it_must() {
         })?;
         ensure!(world.kernel()?.len() == 7 && !world.birds.is_empty(), "routes were lost over a restart");
         Ok(())
+    });
+}
+
+#[test]
+fn a_next_hop_off_the_links_is_reached_by_the_hosts_routes() {
+    isolation::isolated("a_next_hop_off_the_links_is_reached_by_the_hosts_routes", || {
+        let (ours, others) = cables()?;
+        let export = "filter { if source = RTS_STATIC then { bgp_next_hop = 198.51.100.9; accept; } reject; }";
+        let _bird = bird_with(1, &others[0], 64512, export)?;
+        std::fs::write(
+            file(),
+            "asn: 64512\nrouterId: 192.0.1.1\nfib: kernel\npeers:\n  one: {address: 192.0.1.2, asn: 64512, \
+             connectRetry: 1s, import: [accept-all]}\n",
+        )?;
+        let mut speaker = speaker(&ours)?;
+        let kernel =
+            || -> Result<Vec<String>> { Ok(ours.ip("route show proto 79")?.lines().map(str::to_owned).collect()) };
+        let all_through = |way: &str| {
+            until(LIMIT, &format!("the kernel has the routes {way}"), || {
+                let routes = kernel()?;
+                let through = routes.iter().filter(|route| route.contains(way)).count();
+                if through == 4 && routes.len() == 4 { Ok(()) } else { bail!("{routes:?}") }
+            })
+        };
+        until(LIMIT, "the routes wait for their next hop", || {
+            speaker.check_running()?;
+            let peers = ctl_json(&["bgp", "peers"])?;
+            let peer = &peers["peers"][0];
+            if peer["received"] == 4 && peer["rejected"] == 4 { Ok(()) } else { bail!("{peer}") }
+        })?;
+        let why = ctl(&["bgp", "why", "10.1.0.0/24"])?;
+        ensure!(why.contains("next hop is not reachable"), "{why}");
+        ensure!(kernel()?.is_empty(), "routes without a way are in the kernel");
+
+        ours.ip("route add 198.51.100.0/24 via 192.0.2.2 metric 30")?;
+        all_through("via 192.0.2.2 dev to2")?;
+        ours.ip("route add 198.51.100.8/29 via 192.0.1.2")?;
+        all_through("via 192.0.1.2 dev to1")?;
+        ours.ip("route del 198.51.100.8/29 via 192.0.1.2")?;
+        all_through("via 192.0.2.2 dev to2")?;
+        ours.ip("route del 198.51.100.0/24 via 192.0.2.2 metric 30")?;
+        until(LIMIT, "the routes are gone with the way", || {
+            let routes = kernel()?;
+            if routes.is_empty() { Ok(()) } else { bail!("{routes:?}") }
+        })
     });
 }
 

@@ -6,7 +6,7 @@ use margay_bgp_core::{
     BfdSession, ConnectionId, Event, EventKind, FsmState, Input, Options, Output, PeerName, Speaker, StopKind,
 };
 use margay_net::FibBatch;
-use tokio::sync::{broadcast, mpsc, watch};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
@@ -108,6 +108,9 @@ struct Inbox {
     connections: mpsc::Receiver<(ConnectionId, ConnectionEvent)>,
 }
 
+/// How the task is to stop, and who wants to know when it has.
+type Stop = (StopKind, Option<oneshot::Sender<()>>);
+
 /// The owner of the core.
 struct Task {
     core: Speaker,
@@ -161,12 +164,11 @@ impl Task {
                 () = tokio::task::yield_now(), if more => {}
                 () = &mut sleep, if deadline.is_some() => self.tick(),
                 () = self.fib.hand_over(), if self.fib.is_waiting() => {}
-                request = inbox.requests.recv() => match request {
-                    Some(Request::Input(input)) => self.core.handle_input(*input, self.clock.now()),
-                    Some(Request::Query(query)) => query(&self.core),
-                    Some(Request::Stop(kind, stopped)) => break (kind, Some(stopped)),
-                    None => break (StopKind::Restart, None),
-                },
+                request = inbox.requests.recv() => {
+                    if let Some(stop) = self.requests(request, &mut inbox.requests) {
+                        break stop;
+                    }
+                }
                 Some(accepted) = inbox.accepted.recv() => self.accepted(accepted),
                 _ = inbox.connections.recv_many(&mut batch, BATCH) => {
                     self.connection_events(&mut batch).await;
@@ -179,6 +181,28 @@ impl Task {
         self.stop(stop).await;
         if let Some(stopped) = stopped {
             let _ = stopped.send(());
+        }
+    }
+
+    /// Does what is asked, together with what else waits to be, and returns how to stop where that is asked.
+    fn requests(&mut self, first: Option<Request>, waiting: &mut mpsc::Receiver<Request>) -> Option<Stop> {
+        let began = Instant::now();
+        let mut request = first;
+        loop {
+            match request {
+                Some(Request::Input(input)) => self.core.handle_input(*input, self.clock.now()),
+                Some(Request::Query(query)) => {
+                    // It sees what came of that before it.
+                    self.pump();
+                    query(&self.core);
+                }
+                Some(Request::Stop(kind, stopped)) => return Some((kind, Some(stopped))),
+                None => return Some((StopKind::Restart, None)),
+            }
+            if began.elapsed() > SLICE {
+                return None;
+            }
+            request = Some(waiting.try_recv().ok()?);
         }
     }
 

@@ -147,6 +147,7 @@ impl Speaker {
                 if let Some(routing) = &mut self.routing {
                     routing.set_way(address, resolved);
                 }
+                return self.settle_later(now);
             }
             Input::Felix(FromFelix::Applied { serial }) => self.applied_serial = self.applied_serial.max(serial),
             Input::Accepted { connection, local, remote } => self.accepted(connection, local, remote, now),
@@ -248,8 +249,8 @@ impl Speaker {
         self.tell(complete);
     }
 
-    /// Ends a call that brought bytes: what arrives together, from one peer or many, is decided and told together, when the
-    /// outputs are asked for.
+    /// Ends a call that brought bytes, or a way: what arrives together, from one peer or many, is decided and told together,
+    /// when the outputs are asked for.
     fn settle_later(&mut self, now: Now) {
         if self.stopped {
             return;

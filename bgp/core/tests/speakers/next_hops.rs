@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use margay_bgp_core::{Input, LossReason, NextHopMode, RejectReason, ResolvedNextHop};
-use margay_net::{Cidr, FromFelix, LinkState, NextHop};
+use margay_net::{Cidr, FromFelix, LinkState, NextHop, Now};
 
 use crate::network::{Network, many, name, prefix, seconds};
 
@@ -190,4 +190,20 @@ fn the_nearer_next_hop_wins_and_the_farther_one_loses_by_its_cost() {
     assert_eq!(net.next_hops(inside, "10.9.0.0/26"), ["172.16.0.13"]);
     answer_both(&mut net, 5, 5);
     assert_eq!(net.next_hops(inside, "10.9.0.0/26"), ["172.16.0.9", "172.16.0.13"]);
+}
+
+#[test]
+fn answers_that_come_together_are_judged_together() {
+    let (mut net, inside) = two_edges();
+    let batches = net.nodes[inside].fib_batches;
+    let now = Now::at(net.now);
+    let speaker = &mut net.nodes[inside].speaker;
+    for (next_hop, gateway, interface) in [("172.16.0.1", "172.16.0.9", "eth2"), ("172.16.0.5", "172.16.0.13", "eth3")]
+    {
+        speaker.handle_input(Input::NextHop { address: address(next_hop), resolved: way(gateway, interface, 0) }, now);
+    }
+    net.run(seconds(1));
+    net.input(inside, Input::Felix(FromFelix::Local(Vec::new())));
+    assert_eq!(net.next_hops(inside, "10.9.0.0/26"), ["172.16.0.9", "172.16.0.13"]);
+    assert_eq!(net.nodes[inside].fib_batches, batches + 1);
 }
