@@ -12,7 +12,7 @@ const SETTLE: Duration = Duration::from_secs(40);
 /// The bound of three packets at 100 ms, and as much again for the machine: detection, withdrawal, the kernel.
 const DETECTED: Duration = Duration::from_millis(400);
 
-/// A rack and a half: two ToRs, two nodes each, pods, servers, sessions and BFD up.
+/// The default fabric with pods and servers, sessions and BFD up.
 fn fabric(families: Families) -> Result<(Lab, Vec<margay_lab::traffic::Servers>)> {
     let topology = Topology::default().with_families(families).with_bfd();
     let mut lab = Lab::start(LabOptions::new(topology).datastore(DatastoreKind::Sqlite))?;
@@ -25,12 +25,20 @@ fn fabric(families: Families) -> Result<(Lab, Vec<margay_lab::traffic::Servers>)
         until(SETTLE, &format!("BFD of {} is up with every node", router.name()), || {
             let shown = router.birdc("show bfd sessions")?;
             let up = shown.lines().filter(|line| line.split_whitespace().any(|word| word == "Up")).count();
-            let wanted = 2 * lab.families().len();
+            let wanted = (2 + lab.options.topology.spines().len()) * lab.families().len();
             if up == wanted { Ok(()) } else { bail!("{up} of {wanted}:\n{shown}") }
         })?;
     }
     for &family in lab.families() {
         failover::wait_until_whole(&lab, family)?;
+    }
+    // The kernel adds routes of its own when a link-local address has been found to be unique.
+    let spaces = lab.nodes().map(|node| node.netns()).chain(lab.routers().map(|router| router.netns()));
+    for netns in spaces {
+        until(SETTLE, &format!("{} has no tentative address", netns.name()), || {
+            let shown = netns.ip("-6 addr show tentative")?;
+            if shown.trim().is_empty() { Ok(()) } else { bail!("{shown}") }
+        })?;
     }
     Ok((lab, servers))
 }

@@ -252,7 +252,7 @@ fn config(asn: Asn, router_id: std::net::Ipv4Addr, topology: &Topology, sessions
         } else {
             format!("where source = RTS_BGP && net ~ CLUSTER_{family}")
         };
-        let bfd = if topology.bfd && session.to_node { "bfd on;\n    " } else { "" };
+        let bfd = if topology.bfd { "bfd on;\n    " } else { "" };
         line(format_args!(
             "protocol bgp {} from fabric {{\n    local {local} as {asn};\n    neighbor {remote} as {remote_asn};\n    \
              interface \"{interface}\";\n    {bfd}{family} {{ import {import}; export {export}; next hop self; }};\n}}\n",

@@ -51,7 +51,7 @@ pub struct Topology {
     pub spines: u8,
     /// The address families in use.
     pub families: Families,
-    /// Whether ToRs and nodes watch each other by BFD, 3 x 100 ms.
+    /// Whether routers and nodes watch each other by BFD, 3 x 100 ms.
     pub bfd: bool,
 }
 
@@ -157,7 +157,7 @@ impl Topology {
         Topology { families, ..self }
     }
 
-    /// The same shape, with BFD between ToRs and nodes.
+    /// The same shape, with BFD on every session.
     pub fn with_bfd(self) -> Topology {
         Topology { bfd: true, ..self }
     }

@@ -70,8 +70,9 @@ impl Speaker {
         self.event(Some(peer), EventKind::BfdChanged { to, reason: reason.to_owned() });
     }
 
-    /// `independent`: the peer's BFD outlives its control plane, so that it is the way to it that failed, and its routes
-    /// go. Otherwise it may be restarting, and graceful restart keeps them (RFC 5882 section 4.3.2).
+    /// A session that is established when BFD fails has lost its peer, or the way to it: its routes go. A peer whose daemon
+    /// dies closes its connections first; for one that restarts so, BFD says something only if it outlives the control
+    /// plane (`independent`, the C bit; RFC 5882 section 4.3.2): then it is the way that failed.
     fn bfd_failed(&mut self, peer: usize, independent: bool, reason: &str, now: Now) {
         let known = &self.peers[peer];
         let reason = format!("BFD down: {reason}");
@@ -82,16 +83,7 @@ impl Speaker {
             }
             return;
         }
-        let agreed = known.primary.negotiated.as_ref();
-        let restarts = agreed.is_some_and(|agreed| agreed.graceful_restart.is_some());
-        let survives_notification = agreed.is_some_and(|agreed| agreed.notification_restart);
-        let (event, cause) = match (independent || !restarts, survives_notification) {
-            (true, _) => (FsmEvent::AutomaticStop, Cause::hard(cease, reason)),
-            (false, true) => (FsmEvent::AutomaticStop, Cause::notify(cease, reason)),
-            // A NOTIFICATION would cost the routes on both sides.
-            (false, false) => (FsmEvent::TransportFailed, Cause::because(reason)),
-        };
-        self.drive(peer, Slot::Primary, event, cause, now);
+        self.drive(peer, Slot::Primary, FsmEvent::AutomaticStop, Cause::hard(cease, reason), now);
     }
 }
 

@@ -24,7 +24,8 @@ pub(crate) async fn run(speaker: SpeakerHandle, socket: PathBuf, owner: String, 
     let (wanted_sender, wanted) = watch::channel(None);
     let (status_sender, mut status) = mpsc::channel(64);
     let client = tokio::spawn(BfdClient { socket, owner, wanted, status: status_sender }.run());
-    let mut running: BTreeMap<String, BfdSessionStatus> = BTreeMap::new();
+    // What an earlier run of the daemon asked for; to be known before anything is asked.
+    let mut running: Option<BTreeMap<String, BfdSessionStatus>> = None;
     let patience = tokio::time::sleep(PATIENCE);
     tokio::pin!(patience);
     let mut asked = false;
@@ -46,12 +47,12 @@ pub(crate) async fn run(speaker: SpeakerHandle, socket: PathBuf, owner: String, 
                 None => break,
             },
         }
-        if asked {
-            let set = set(&sessions.borrow_and_update(), &running);
-            if set.is_empty() {
-                // Whoever wants nothing doesn't care whether it can be had.
-                troubles.send_if_modified(|known| !std::mem::take(known).is_empty());
-            }
+        if sessions.borrow().is_empty() {
+            // Whoever wants nothing doesn't care whether it can be had.
+            troubles.send_if_modified(|known| !std::mem::take(known).is_empty());
+        }
+        if asked && let Some(running) = &running {
+            let set = set(&sessions.borrow_and_update(), running);
             let changed = |known: &mut Option<Arc<Vec<BfdSessionConfig>>>| {
                 let new = known.as_deref() != Some(&set);
                 if new {
@@ -67,7 +68,7 @@ pub(crate) async fn run(speaker: SpeakerHandle, socket: PathBuf, owner: String, 
 
 async fn take(
     speaker: &SpeakerHandle,
-    running: &mut BTreeMap<String, BfdSessionStatus>,
+    running: &mut Option<BTreeMap<String, BfdSessionStatus>>,
     told: BfdStatus,
     troubles: &watch::Sender<Troubles>,
 ) -> Result<(), margay_bgp_speaker::SpeakerGone> {
@@ -75,11 +76,11 @@ async fn take(
         BfdStatus::Sessions { sessions, refused } => {
             let refused = refused.iter().map(|refusal| format!("BFD of {}: {}", refusal.id, refusal.reason));
             troubles.send_replace(refused.collect());
-            *running = sessions.iter().map(|session| (session.id.clone(), session.clone())).collect();
+            *running = Some(sessions.iter().map(|session| (session.id.clone(), session.clone())).collect());
             sessions
         }
         BfdStatus::Session(session) => {
-            running.insert(session.id.clone(), (*session).clone());
+            running.get_or_insert_default().insert(session.id.clone(), (*session).clone());
             vec![*session]
         }
         BfdStatus::Unreachable(reason) => {
@@ -108,11 +109,17 @@ fn set(
     running: &BTreeMap<String, BfdSessionStatus>,
 ) -> Vec<BfdSessionConfig> {
     let wanted = |(name, session): (&PeerName, &BfdSession)| {
-        let known = running.get(name.as_str());
-        let known = known.filter(|known| known.remote == session.remote && known.multihop == session.multihop);
-        let local = session.local.or(known.and_then(|known| known.local));
-        let interface = session.interface.clone().or(known.and_then(|known| known.interface.clone()));
-        if local.is_none() || (interface.is_none() && !session.multihop) {
+        // Over which link the peer is becomes known with its BGP session.
+        let known = running.get(name.as_str()).filter(|known| {
+            known.remote == session.remote
+                && session.interface.is_none()
+                && (session.local.is_none() || known.interface.is_some())
+        });
+        let (local, interface, multihop) = match known {
+            Some(known) => (known.local, known.interface.clone(), known.multihop),
+            None => (session.local, session.interface.clone(), session.multihop),
+        };
+        if local.is_none() || (interface.is_none() && !multihop) {
             return None;
         }
         let milliseconds = |time: Duration| u32::try_from(time.as_millis()).unwrap_or(u32::MAX);
@@ -120,8 +127,8 @@ fn set(
             id: name.to_string(),
             remote: session.remote,
             local,
-            interface: interface.filter(|_| !session.multihop),
-            multihop: session.multihop,
+            interface: interface.filter(|_| !multihop),
+            multihop,
             min_tx_ms: milliseconds(session.config.min_tx),
             min_rx_ms: milliseconds(session.config.min_rx),
             multiplier: session.config.multiplier,
@@ -170,7 +177,11 @@ mod tests {
 
     #[test]
     fn a_session_of_an_earlier_run_goes_on_as_it_is_until_more_is_known() {
-        let kept = set(&session(None, None), &running());
-        assert_eq!(kept, set(&session(Some("192.0.2.2"), Some("eth0")), &BTreeMap::new()));
+        let whole = set(&session(Some("192.0.2.2"), Some("eth0")), &BTreeMap::new());
+        assert_eq!(set(&session(None, None), &running()), whole);
+        // Before its link is known, the peer may be any number of hops away.
+        let mut early = session(Some("192.0.2.2"), None);
+        early.values_mut().for_each(|session| session.multihop = true);
+        assert_eq!(set(&early, &running()), whole);
     }
 }
