@@ -11,6 +11,7 @@ mod crafted;
 mod decisions;
 mod drain;
 mod dynamic;
+mod edits;
 mod groups;
 mod limits;
 mod live;
