@@ -10,6 +10,7 @@ use margay_local_api::BgpEvent;
 use tokio::sync::broadcast::{self, error::RecvError};
 
 use crate::bgp_view::rfc3339;
+use crate::metrics;
 
 /// How many events are kept.
 const KEPT: usize = 1000;
@@ -135,16 +136,7 @@ fn kind(kind: &EventKind) -> String {
         EventKind::StateChanged { to: FsmState::Established, .. } => return "session_established".to_owned(),
         _ => {}
     }
-    let debug = format!("{kind:?}");
-    let name = debug.split(|c: char| !c.is_ascii_alphanumeric()).next().unwrap_or_default();
-    let mut out = String::new();
-    for (index, c) in name.chars().enumerate() {
-        if c.is_ascii_uppercase() && index > 0 {
-            out.push('_');
-        }
-        out.push(c.to_ascii_lowercase());
-    }
-    out
+    metrics::snake(&format!("{kind:?}"))
 }
 
 /// The error code of a NOTIFICATION in words, as in `Cease: Administrative Reset (6/4)`: the number before the stroke, of

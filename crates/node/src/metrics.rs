@@ -264,7 +264,7 @@ impl Collector for Samples {
 }
 
 /// A variant's name in snake case, without what it carries.
-fn snake(debug: &str) -> String {
+pub(crate) fn snake(debug: &str) -> String {
     let name = debug.split(|c: char| !c.is_ascii_alphanumeric()).next().unwrap_or_default();
     let mut out = String::new();
     for (index, c) in name.chars().enumerate() {
