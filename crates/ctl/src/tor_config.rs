@@ -16,6 +16,7 @@ mod frr;
 mod junos;
 mod nxos;
 mod plan;
+mod words;
 
 #[cfg(test)]
 mod tests;

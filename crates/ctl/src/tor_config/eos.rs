@@ -2,8 +2,8 @@
 
 use margay_net::Family;
 
-use super::frr::{keyword, pattern};
 use super::plan::Tor;
+use super::words::{everything, keyword, list_name, pattern, session_kinds};
 
 pub(super) fn render(tor: &Tor) -> String {
     let mut out: Vec<String> = tor.header().into_iter().map(|line| format!("! {line}")).collect();
@@ -15,7 +15,7 @@ pub(super) fn render(tor: &Tor) -> String {
         out.push("ip as-path access-list MARGAY-LOCAL permit ^$ any".to_owned());
     }
     for family in tor.families() {
-        lists(tor, family, internal, &mut out);
+        lists(tor, family, &mut out);
     }
     out.extend(["!", "route-map MARGAY-OUT permit 10", "!"].map(str::to_owned));
     out.push(format!("router bgp {}", tor.asn));
@@ -52,7 +52,7 @@ pub(super) fn render(tor: &Tor) -> String {
             let neighbor = format!("      neighbor {}", session.address);
             let kind = if tor.is_internal(session) { "INTERNAL" } else { "EXTERNAL" };
             out.push(format!("{neighbor} activate"));
-            out.push(format!("{neighbor} route-map {}-{kind} in", name(family)));
+            out.push(format!("{neighbor} route-map {}-{kind} in", list_name(family)));
             out.push(format!("{neighbor} route-map MARGAY-OUT out"));
         }
     }
@@ -60,28 +60,16 @@ pub(super) fn render(tor: &Tor) -> String {
     out.join("\n") + "\n"
 }
 
-fn name(family: Family) -> &'static str {
-    match family {
-        Family::V4 => "MARGAY-IPV4",
-        Family::V6 => "MARGAY-IPV6",
-    }
-}
-
-fn lists(tor: &Tor, family: Family, internal: bool, out: &mut Vec<String>) {
-    let (keyword, name) = (keyword(family), name(family));
+fn lists(tor: &Tor, family: Family, out: &mut Vec<String>) {
+    let (keyword, name) = (keyword(family), list_name(family));
     out.push("!".to_owned());
     out.push(format!("{keyword} prefix-list {name}"));
     for (index, entry) in tor.accepted(family).iter().enumerate() {
         out.push(format!("   ! {}", entry.why));
         out.push(format!("   seq {} permit {}", (index + 1) * 10, pattern(entry)));
     }
-    let everything = match family {
-        Family::V4 => "0.0.0.0/0 le 32",
-        Family::V6 => "::/0 le 128",
-    };
-    out.push(format!("   seq {} deny {everything}", (tor.accepted(family).len() + 1) * 10));
-    let kinds = [("EXTERNAL", "MARGAY-NODES", !tor.node_asns.is_empty()), ("INTERNAL", "MARGAY-LOCAL", internal)];
-    for (kind, path, _) in kinds.into_iter().filter(|(.., wanted)| *wanted) {
+    out.push(format!("   seq {} deny {}", (tor.accepted(family).len() + 1) * 10, everything(family)));
+    for (kind, path) in session_kinds(tor) {
         out.push("!".to_owned());
         out.push(format!("route-map {name}-{kind} permit 10"));
         out.push(format!("   match {keyword} address prefix-list {name}"));

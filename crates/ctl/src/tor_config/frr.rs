@@ -2,9 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use margay_net::Family;
-
-use super::plan::{Accepted, Bfd, Tor};
+use super::plan::{Bfd, Tor};
+use super::words::{keyword, list_name, pattern, session_kinds};
 
 pub(super) fn render(tor: &Tor, sonic: bool) -> String {
     let mut out: Vec<String> = tor.header().into_iter().map(|line| format!("! {line}")).collect();
@@ -55,7 +54,7 @@ pub(super) fn render(tor: &Tor, sonic: bool) -> String {
             out.push(format!("{neighbor} activate"));
             out.push(format!("{neighbor} soft-reconfiguration inbound"));
             let kind = if tor.is_internal(session) { "INTERNAL" } else { "EXTERNAL" };
-            out.push(format!("{neighbor} route-map MARGAY-{}-{kind} in", upper(family)));
+            out.push(format!("{neighbor} route-map {}-{kind} in", list_name(family)));
             out.push(format!("{neighbor} route-map MARGAY-OUT out"));
             out.push(format!("{neighbor} maximum-prefix {} restart 5", tor.max_prefixes));
         }
@@ -69,32 +68,6 @@ fn profile(bfd: Bfd) -> String {
     format!("margay-{}-{}-{}", bfd.min_tx, bfd.min_rx, bfd.multiplier)
 }
 
-fn upper(family: Family) -> &'static str {
-    match family {
-        Family::V4 => "IPV4",
-        Family::V6 => "IPV6",
-    }
-}
-
-/// `ip` or `ipv6`.
-pub(super) fn keyword(family: Family) -> &'static str {
-    match family {
-        Family::V4 => "ip",
-        Family::V6 => "ipv6",
-    }
-}
-
-/// The prefix and its bounds, as prefix lists have them; bounds that say nothing are left out.
-pub(super) fn pattern(entry: &Accepted) -> String {
-    let (within, bits) = (entry.within, entry.within.family().bits());
-    match (entry.min_len == within.len(), entry.max_len == bits) {
-        (true, _) if entry.max_len == within.len() => within.to_string(),
-        (false, true) => format!("{within} ge {}", entry.min_len),
-        (true, _) => format!("{within} le {}", entry.max_len),
-        (false, false) => format!("{within} ge {} le {}", entry.min_len, entry.max_len),
-    }
-}
-
 fn filters(tor: &Tor, out: &mut Vec<String>) {
     for asn in &tor.node_asns {
         out.push(format!("bgp as-path access-list MARGAY-NODES permit ^{asn}$"));
@@ -104,19 +77,18 @@ fn filters(tor: &Tor, out: &mut Vec<String>) {
         out.push("bgp as-path access-list MARGAY-LOCAL permit ^$".to_owned());
     }
     for family in tor.families() {
-        let (keyword, name) = (keyword(family), upper(family));
+        let (keyword, name) = (keyword(family), list_name(family));
         for (index, entry) in tor.accepted(family).iter().enumerate() {
             out.push(format!("! {}", entry.why));
             let sequence = (index + 1) * 10;
-            out.push(format!("{keyword} prefix-list MARGAY-{name} seq {sequence} permit {}", pattern(entry)));
+            out.push(format!("{keyword} prefix-list {name} seq {sequence} permit {}", pattern(entry)));
         }
-        let kinds = [("EXTERNAL", "MARGAY-NODES", !tor.node_asns.is_empty()), ("INTERNAL", "MARGAY-LOCAL", internal)];
-        for (kind, path, _) in kinds.into_iter().filter(|(.., wanted)| *wanted) {
+        for (kind, path) in session_kinds(tor) {
             // A list that isn't there would match everything; a route map without an entry that matches denies.
             let action = if tor.accepted(family).is_empty() { "deny" } else { "permit" };
-            out.push(format!("route-map MARGAY-{name}-{kind} {action} 10"));
+            out.push(format!("route-map {name}-{kind} {action} 10"));
             if action == "permit" {
-                out.push(format!(" match {keyword} address prefix-list MARGAY-{name}"));
+                out.push(format!(" match {keyword} address prefix-list {name}"));
                 out.push(format!(" match as-path {path}"));
             }
             out.push("exit".to_owned());

@@ -2,8 +2,8 @@
 
 use margay_net::Family;
 
-use super::frr::{keyword, pattern};
 use super::plan::Tor;
+use super::words::{everything, keyword, list_name, pattern, session_kinds};
 
 pub(super) fn render(tor: &Tor) -> String {
     let mut out: Vec<String> = tor.header().into_iter().map(|line| format!("! {line}")).collect();
@@ -19,7 +19,7 @@ pub(super) fn render(tor: &Tor) -> String {
         out.push("ip as-path access-list MARGAY-LOCAL permit \"^$\"".to_owned());
     }
     for family in tor.families() {
-        lists(tor, family, internal, &mut out);
+        lists(tor, family, &mut out);
     }
     out.push("route-map MARGAY-OUT permit 10".to_owned());
     out.push(format!("router bgp {}", tor.asn));
@@ -47,7 +47,7 @@ pub(super) fn render(tor: &Tor) -> String {
         let kind = if tor.is_internal(session) { "INTERNAL" } else { "EXTERNAL" };
         for family in &session.families {
             out.push(format!("    address-family {family} unicast"));
-            out.push(format!("      route-map {}-{kind} in", name(*family)));
+            out.push(format!("      route-map {}-{kind} in", list_name(*family)));
             out.push("      route-map MARGAY-OUT out".to_owned());
             out.push("      soft-reconfiguration inbound".to_owned());
             out.push(format!("      maximum-prefix {} restart 5", tor.max_prefixes));
@@ -56,27 +56,15 @@ pub(super) fn render(tor: &Tor) -> String {
     out.join("\n") + "\n"
 }
 
-fn name(family: Family) -> &'static str {
-    match family {
-        Family::V4 => "MARGAY-IPV4",
-        Family::V6 => "MARGAY-IPV6",
-    }
-}
-
-fn lists(tor: &Tor, family: Family, internal: bool, out: &mut Vec<String>) {
-    let (keyword, name) = (keyword(family), name(family));
+fn lists(tor: &Tor, family: Family, out: &mut Vec<String>) {
+    let (keyword, name) = (keyword(family), list_name(family));
     for (index, entry) in tor.accepted(family).iter().enumerate() {
         out.push(format!("! {}", entry.why));
         out.push(format!("{keyword} prefix-list {name} seq {} permit {}", (index + 1) * 10, pattern(entry)));
     }
-    let everything = match family {
-        Family::V4 => "0.0.0.0/0 le 32",
-        Family::V6 => "::/0 le 128",
-    };
     let last = (tor.accepted(family).len() + 1) * 10;
-    out.push(format!("{keyword} prefix-list {name} seq {last} deny {everything}"));
-    let kinds = [("EXTERNAL", "MARGAY-NODES", !tor.node_asns.is_empty()), ("INTERNAL", "MARGAY-LOCAL", internal)];
-    for (kind, path, _) in kinds.into_iter().filter(|(.., wanted)| *wanted) {
+    out.push(format!("{keyword} prefix-list {name} seq {last} deny {}", everything(family)));
+    for (kind, path) in session_kinds(tor) {
         out.push(format!("route-map {name}-{kind} permit 10"));
         out.push(format!("  match {keyword} address prefix-list {name}"));
         out.push(format!("  match as-path {path}"));

@@ -2,12 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::time::Duration;
 
 use margay_api::kinds::{BgpConfigurationSpec, BgpPeer, IpPool, Node, NodeSpec, SourceAddress};
 use margay_api::selector::Selector;
 use margay_net::{Asn, Cidr, Family};
-use serde_json::Value;
 
 /// What decides over the routers' side.
 #[derive(Debug, Clone, Copy)]
@@ -197,11 +195,9 @@ fn session(peer: &BgpPeer, tor: IpAddr, node: &Node, config: &BgpConfigurationSp
     let family = Family::of(tor);
     let NodeAddress { address, guess: address_is_a_guess, on_link } =
         node_address(&node.spec, tor, spec.source_address)?;
-    let own = serde_json::to_value(spec).unwrap_or_default();
     let node_asn = node.spec.bgp.as_ref().and_then(|bgp| bgp.as_number).unwrap_or(config.as_number());
     let keepalive = spec.keepalive_time().map(|time| time.as_secs().max(1));
-    let hold_time = span(&own["holdTime"]).map(|time| time.as_secs());
-    let hold_time = hold_time.or(keepalive.map(|time| time * 3)).unwrap_or(90);
+    let hold_time = spec.hold_time().map(|time| time.as_secs()).or(keepalive.map(|time| time * 3)).unwrap_or(90);
     let reference = spec.password.as_ref().and_then(|password| password.secret_key_ref.as_ref());
     Some(Session {
         node: node.name().to_owned(),
@@ -216,8 +212,16 @@ fn session(peer: &BgpPeer, tor: IpAddr, node: &Node, config: &BgpConfigurationSp
         ttl_security: spec.ttl_security.filter(|hops| *hops > 0),
         hold_time,
         keepalive: keepalive.unwrap_or(hold_time / 3),
-        bfd: bfd(&own["bfd"]),
-        families: families(&own["families"]).unwrap_or_else(|| BTreeSet::from([family])),
+        bfd: spec.bfd.as_ref().filter(|bfd| bfd.is_enabled()).map(|bfd| Bfd {
+            min_tx: bfd.min_tx().as_millis(),
+            min_rx: bfd.min_rx().as_millis(),
+            multiplier: bfd.multiplier(),
+        }),
+        families: if spec.families.is_empty() {
+            BTreeSet::from([family])
+        } else {
+            spec.families.iter().copied().collect()
+        },
     })
 }
 
@@ -245,24 +249,6 @@ fn node_address(node: &NodeSpec, tor: IpAddr, source: Option<SourceAddress>) -> 
         return link.or(bgp.map(|address| NodeAddress { address, guess: true, on_link: true }));
     }
     bgp.map(|address| NodeAddress { address, guess: false, on_link: on_link.contains(&address) })
-}
-
-/// `spec.bfd` of a BGPPeer: `{enabled, minTx, minRx, multiplier}`.
-fn bfd(value: &Value) -> Option<Bfd> {
-    if !value.is_object() || value["enabled"] == false {
-        return None;
-    }
-    let millis = |name: &str| span(&value[name]).unwrap_or(Duration::from_millis(300)).as_millis();
-    let multiplier = value["multiplier"].as_u64().and_then(|value| u8::try_from(value).ok()).unwrap_or(3);
-    Some(Bfd { min_tx: millis("minTx"), min_rx: millis("minRx"), multiplier })
-}
-
-fn families(value: &Value) -> Option<BTreeSet<Family>> {
-    serde_json::from_value(value.clone()).ok()
-}
-
-fn span(value: &Value) -> Option<Duration> {
-    value.as_str().and_then(|text| humantime::parse_duration(text).ok())
 }
 
 /// What nodes may announce, by family.
