@@ -9,7 +9,6 @@ use margay_bgp_core::{
 use margay_net::{Cidr, FromFelix};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
-use crate::events::{EventLog, RecordedEvent};
 use crate::listener::ListenerState;
 
 /// Prefixes whose routes are counted, and listed, and shown in one step of the speaker's task: some ten milliseconds at most.
@@ -48,7 +47,6 @@ pub struct SpeakerHandle {
     pub(crate) requests: mpsc::Sender<Request>,
     pub(crate) events: broadcast::WeakSender<Event>,
     pub(crate) listener: watch::Receiver<ListenerState>,
-    pub(crate) log: EventLog,
     pub(crate) bfd_sessions: watch::Receiver<BTreeMap<PeerName, BfdSession>>,
     pub(crate) tracked_next_hops: watch::Receiver<BTreeSet<IpAddr>>,
 }
@@ -190,11 +188,6 @@ impl SpeakerHandle {
         self.events.upgrade().map(|events| events.subscribe()).ok_or(SpeakerGone)
     }
 
-    /// Returns the last 1,024 events, the oldest first, also of a speaker that has stopped.
-    pub fn recent_events(&self) -> Vec<RecordedEvent> {
-        self.log.recent()
-    }
-
     /// Returns whether the speaker listens, and where not, why.
     pub fn listener_state(&self) -> ListenerState {
         self.listener.borrow().clone()
@@ -260,6 +253,7 @@ mod tests {
     async fn bfd_sessions_states_and_events_go_through_the_handle() {
         let (fib, _batches) = mpsc::channel(8);
         let (handle, task) = spawn(SpeakerOptions { restarting: false, seed: 1 }, fib);
+        let mut heard = handle.events().unwrap();
         let mut sessions = handle.bfd_sessions();
         assert!(sessions.borrow_and_update().is_empty());
         let name = PeerName::from("tor");
@@ -284,7 +278,8 @@ mod tests {
 
         handle.stop(StopKind::Restart).await;
         task.await.unwrap();
-        let events: Vec<EventKind> = handle.recent_events().into_iter().map(|recorded| recorded.event.kind).collect();
+        let events: Vec<EventKind> =
+            std::iter::from_fn(|| heard.try_recv().ok()).map(|event: Event| event.kind).collect();
         let bfd = EventKind::BfdChanged { to: BfdState::Up, reason: "no diagnostic".to_owned() };
         let refresh = EventKind::RefreshImpossible("the session is Active, not Established".to_owned());
         assert!(events.contains(&bfd) && events.contains(&refresh), "{events:?}");

@@ -20,7 +20,6 @@
 
 mod clock;
 mod connection;
-mod events;
 mod fib;
 mod handle;
 mod listener;
@@ -28,7 +27,6 @@ mod outbox;
 mod socket;
 mod task;
 
-pub use events::RecordedEvent;
 pub use handle::{ConfigureError, RoutePages, SpeakerGone, SpeakerHandle};
 pub use listener::{ListenSocketState, ListenStatus, ListenerState};
 pub use margay_bgp_core as core;

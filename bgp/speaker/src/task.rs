@@ -13,7 +13,6 @@ use tracing::{debug, info, warn};
 
 use crate::clock::Clock;
 use crate::connection::{Connection, ConnectionEvent, EventSender};
-use crate::events::EventLog;
 use crate::fib::FibQueue;
 use crate::handle::{Request, SpeakerHandle};
 use crate::listener::{self, Accepted, ListenPlan, ListenerState};
@@ -68,12 +67,10 @@ pub fn spawn(options: SpeakerOptions, fib: mpsc::Sender<FibBatch>) -> (SpeakerHa
     let events = broadcast::Sender::new(EVENTS);
     let (bfd_sessions, bfd_sessions_rx) = watch::channel(BTreeMap::new());
     let (tracked_next_hops, tracked_next_hops_rx) = watch::channel(BTreeSet::new());
-    let log = EventLog::default();
     let handle = SpeakerHandle {
         requests,
         events: events.downgrade(),
         listener: listener_state_rx,
-        log: log.clone(),
         bfd_sessions: bfd_sessions_rx,
         tracked_next_hops: tracked_next_hops_rx,
     };
@@ -90,7 +87,6 @@ pub fn spawn(options: SpeakerOptions, fib: mpsc::Sender<FibBatch>) -> (SpeakerHa
         connection_events,
         plan,
         events,
-        log,
         bfd_sessions,
         tracked_next_hops,
         closing: JoinSet::new(),
@@ -123,7 +119,6 @@ struct Task {
     connection_events: EventSender,
     plan: watch::Sender<ListenPlan>,
     events: broadcast::Sender<Event>,
-    log: EventLog,
     bfd_sessions: watch::Sender<BTreeMap<PeerName, BfdSession>>,
     tracked_next_hops: watch::Sender<BTreeSet<IpAddr>>,
     /// Connections that say their last words.
@@ -366,7 +361,6 @@ impl Task {
             }
             Output::Event(event) => {
                 log(&event, self.stopping);
-                self.log.record(event.clone());
                 // Nobody may be listening.
                 let _ = self.events.send(event);
             }

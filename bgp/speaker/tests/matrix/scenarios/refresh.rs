@@ -1,3 +1,5 @@
+use std::cell::RefCell;
+
 use margay_bgp_speaker::core::{EventKind, PeerName, RefreshDirection};
 
 use super::{SOON, Scenario, wait_for_routes};
@@ -18,9 +20,12 @@ fn run(cell: &Cell) {
     let view = ours.wait_established();
     assert!(view.capabilities.iter().any(|words| words.contains("enhanced route refresh")), "{:?}", view.capabilities);
     wait_for_routes(&*daemon, &ours, &lab);
+    let heard = RefCell::new((ours.handle.events().unwrap(), Vec::new()));
     let happened = |wanted: fn(&EventKind) -> bool| {
-        let events = ours.handle.recent_events();
-        let kinds: Vec<EventKind> = events.into_iter().map(|recorded| recorded.event.kind).collect();
+        let (events, kinds) = &mut *heard.borrow_mut();
+        while let Ok(event) = events.try_recv() {
+            kinds.push(event.kind);
+        }
         so(kinds.iter().any(wanted), || format!("{kinds:?}"))
     };
 
