@@ -157,13 +157,14 @@ fn what_another_client_made_invalid_is_in_the_status_until_it_is_repaired_and_th
         let good = etcdctl(&["get", "--print-value-only", &key])?;
         let mut bad: Value = serde_json::from_str(&good)?;
         bad["metadata"]["annotations"]["margay.io/spec"] = r#"{"holdTime":"1s"}"#.into();
-        etcdctl(&["put", &key, &bad.to_string()])?;
+        let bad = bad.to_string();
+        etcdctl(&["put", &key, &bad])?;
 
         let said = condition(&lab, peer, "Invalid")?;
         ensure!(said["type"] == "Accepted" && said["node"] == NODE, "{said}");
         let message = said["message"].to_string();
         ensure!(message.contains("spec.holdTime") && message.contains("the last good value stays"), "{said}");
-        ensure!(etcdctl(&["get", "--print-value-only", &key])?.trim() == bad.to_string(), "the object was written");
+        ensure!(etcdctl(&["get", "--print-value-only", &key])?.trim() == bad, "the object was written");
         untouched(&lab, &[peer])?;
 
         etcdctl(&["put", &key, good.trim()])?;

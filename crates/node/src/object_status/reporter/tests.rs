@@ -64,11 +64,13 @@ impl Datastore for Counted {
     }
 }
 
+type ClusterChange = Box<dyn FnOnce(&mut Cluster) + Send>;
+
 /// A store, what the nodes know of the cluster, and the nodes' reporters.
 struct World {
     store: Arc<Counted>,
     actor: mpsc::Sender<Message>,
-    cluster: mpsc::Sender<Box<dyn FnOnce(&mut Cluster) + Send>>,
+    cluster: mpsc::Sender<ClusterChange>,
     _directory: tempfile::TempDir,
 }
 
@@ -85,7 +87,7 @@ impl World {
         let store = margay_datastore::open(&url).expect("a store");
         let store = Arc::new(Counted { store, creates: AtomicUsize::new(0), refuse: AtomicUsize::new(0) });
         let (actor, mut messages) = mpsc::channel(16);
-        let (cluster, mut changes) = mpsc::channel::<Box<dyn FnOnce(&mut Cluster) + Send>>(16);
+        let (cluster, mut changes) = mpsc::channel::<ClusterChange>(16);
         let mut known = Cluster::new("n1");
         for node in nodes {
             let value = Stored::new(Node::named(*node, NodeSpec::default())).encode();
