@@ -13,6 +13,7 @@ mod cni;
 mod metrics;
 mod node;
 mod node_status;
+mod object_status;
 mod options;
 mod ownership;
 mod register;
