@@ -172,7 +172,7 @@ pub(crate) fn get(connection: &Connection, args: &GetArgs) -> Result<(), Failure
                 datastore.list(&prefix).await?.items
             }
         };
-        Ok((found, conditions::read(&*datastore, &kind, args.name.as_deref()).await?))
+        Ok((found, conditions::read(&*datastore, &kind, args.name.as_deref()).await))
     })?;
     if matches!(args.output, Format::Json | Format::Yaml) {
         let (mut items, problems) = store::sorted_out(&found, |stored| {
@@ -317,7 +317,7 @@ mod tests {
             all_namespaces: false,
             output: Format::Table,
         };
-        let (table, problems) = as_table(&kind, &found, &Conditions::default(), &args);
+        let (table, problems) = as_table(&kind, &found, &Conditions::of(&[]), &args);
         assert!(table.contains("b     10.65.0.0/16"), "{table}");
         assert!(table.lines().nth(1).is_some_and(|row| row.ends_with("ok")), "{table}");
         assert_eq!(problems.len(), 1);
