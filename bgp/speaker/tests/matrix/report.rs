@@ -94,4 +94,5 @@ pair and tries what follows, over IPv4 and over IPv6. The daemons are Debian 12'
 OpenBGPD 7.7.
 
 **4 6**: it works in both families. A number in parentheses: the peer has no part in it, for the reason below the table.
+NO_PEER has no row for the peers: all four tell what it marks.
 ";
