@@ -171,7 +171,8 @@ fn opens() -> Vec<Case> {
 }
 
 fn well_known() -> Vec<Case> {
-    use Outcome::{AttributeDiscard, TreatAsWithdraw, Unused};
+    use Outcome::{AttributeDiscard, Taken, TreatAsWithdraw, Unused};
+    let long = format!("as-path [ {} ]", (65001..65301).map(|asn| asn.to_string()).collect::<Vec<_>>().join(" "));
     vec![
         route("ORIGIN 3", "attribute [ 0x01 0x40 0x03 ]", TreatAsWithdraw),
         route("ORIGIN of no octet", "attribute [ 0x01 0x40 0x ]", TreatAsWithdraw),
@@ -192,6 +193,8 @@ fn well_known() -> Vec<Case> {
         route("AS_PATH with an AS_SET (RFC 9774)", "as-path [ 65001 ( 65005 65006 ) ]", Unused(RejectReason::AsSet)),
         route("AS_PATH that another AS begins", "as-path [ 65009 65001 ]", Unused(RejectReason::FirstAs)),
         route("an empty AS_PATH, eBGP", "attribute [ 0x02 0x40 0x ]", Unused(RejectReason::FirstAs)),
+        route("AS_PATH of 300 AS numbers", &long, Taken)
+            .told(|told| told.as_path.to_string().split(' ').count() == 301),
         route("MULTI_EXIT_DISC of three octets", "attribute [ 0x04 0x80 0x000001 ]", TreatAsWithdraw),
         route("MULTI_EXIT_DISC flagged as transitive", "attribute [ 0x04 0xc0 0x00000001 ]", TreatAsWithdraw),
         route("ATOMIC_AGGREGATE with a value", "attribute [ 0x06 0x40 0x00 ]", AttributeDiscard)
@@ -212,6 +215,7 @@ fn next_hops() -> Vec<Case> {
         next_hop("our address as next hop", ["192.0.2.1", "fd99::1"], Unused(RejectReason::NextHopIsSelf)),
         reach("MP_REACH_NLRI with a next hop of 16 octets", "10fd990000000000000000000000000002", "30", Taken),
         reach("MP_REACH_NLRI with a next hop of 32 octets", both, "30", Taken),
+        reach("MP_REACH_NLRI with a link-local next hop alone", "10fe800000000000000000000000000002", "30", Taken),
         reach(
             "MP_REACH_NLRI with a next hop of 24 octets",
             "18fd9900000000000000000000000000020000000000000000",
