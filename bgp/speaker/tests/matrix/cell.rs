@@ -68,6 +68,7 @@ impl Cell {
     pub fn own(&self, lab: &Lab, setup: &Setup) -> SpeakerConfig {
         let mut speaker = SpeakerConfig::new(Asn(setup.our_asn), Ipv4Addr::new(192, 0, 2, 1));
         let mut peer = PeerConfig::new(lab.peer_address(), Asn(setup.peer_asn));
+        peer.remote_port = setup.port;
         peer.hold_time = Duration::from_secs(setup.hold_time);
         peer.connect_retry = Duration::from_secs(1);
         peer.password = setup.key.map(margay_bgp_speaker::core::Secret::new);

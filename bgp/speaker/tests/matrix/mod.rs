@@ -2,7 +2,7 @@
 //!
 //! A scenario brings up one daemon and checks several features with it; `claims` says what each peer claims. All of them run
 //! side by side, each in namespaces of its own. The outcome is written to `interop.json` in the tests' temporary folder and
-//! compared with `docs/interop.md`; with `MARGAY_WRITE_INTEROP=1` in the environment that file is written anew:
+//! compared with `docs/interop.md`; with `MARGAY_WRITE_INTEROP=1` in the environment its table is written anew:
 //!
 //! ```text
 //! MARGAY_WRITE_INTEROP=1 cargo test -p margay-bgp-speaker --test interop matrix
@@ -10,12 +10,11 @@
 
 mod cell;
 mod claims;
-mod collector;
+pub mod collector;
 mod daemons;
 mod report;
 mod scenarios;
 
-use std::any::Any;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
@@ -23,6 +22,7 @@ use std::time::Instant;
 
 use margay_net::Family;
 
+use crate::support::process::panic_words;
 use cell::Cell;
 use claims::Kind;
 use report::{Outcome, Report};
@@ -63,7 +63,7 @@ fn every_feature_works_with_every_peer_that_claims_it() {
 fn run(cell: &Cell, report: &Mutex<Report>) {
     let start = Instant::now();
     let outcome = catch_unwind(AssertUnwindSafe(|| (cell.scenario.run)(cell)));
-    let failure = outcome.err().map(|panic| words(panic.as_ref()));
+    let failure = outcome.err().map(|panic| panic_words(panic.as_ref()));
     println!("{}: {:.1} s, {}", cell.name(), start.elapsed().as_secs_f64(), failure.as_deref().unwrap_or("ok"));
     let mut report = report.lock().unwrap();
     for feature in cell.features() {
@@ -74,9 +74,4 @@ fn run(cell: &Cell, report: &Mutex<Report>) {
         };
         report.note(feature, cell.kind, cell.family, outcome);
     }
-}
-
-fn words(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<String>().cloned();
-    text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_else(|| "panic".to_owned())
 }

@@ -1,11 +1,11 @@
 use std::collections::BTreeMap;
-use std::fmt::Write;
 use std::path::Path;
 
 use margay_net::Family;
 use serde_json::{Map, Value, json};
 
 use super::claims::{Feature, Kind};
+use crate::support::document::{Mark, Table, check_part};
 
 /// What became of a feature with a peer in a family.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,68 +59,40 @@ impl Report {
 
     /// Compares what came out with the document, or writes that.
     pub fn check_document(&self) {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/interop.md");
-        let text = self.document();
-        if std::env::var_os("MARGAY_WRITE_INTEROP").is_some() {
-            std::fs::write(&path, text).unwrap();
-            return;
+        if self.failures().is_empty() {
+            check_part("matrix", &self.document());
         }
-        let written = std::fs::read_to_string(&path).unwrap_or_default();
-        assert!(
-            written == text || !self.failures().is_empty(),
-            "docs/interop.md is not what came out; MARGAY_WRITE_INTEROP=1 in the environment of this test writes it anew:\n{text}"
-        );
     }
 
     fn document(&self) -> String {
-        let mut text = String::from(
-            "# Interoperability\n\n\
-             Written by the test `matrix` of `bgp/speaker/tests`, which brings up each daemon in a network namespace, joins it to\n\
-             our speaker by a veth pair and tries what follows, over IPv4 and over IPv6. The daemons are Debian 12's: BIRD 2.0.12,\n\
-             FRR 8.4, GoBGP 3.10, OpenBGPD 7.7. `cargo verify` checks that the table is what comes out; how it is written anew is\n\
-             said at the head of `bgp/speaker/tests/matrix/mod.rs`.\n\n\
-             **4 6**: it works in both families. A number in parentheses: the peer has no part in it, for the reason below the\n\
-             table.\n\n| feature |",
-        );
-        let line = |text: std::fmt::Arguments<'_>, into: &mut String| into.write_fmt(text).unwrap();
-        Kind::ALL.iter().for_each(|kind| line(format_args!(" {} |", kind.name()), &mut text));
-        text.push_str("\n|---|---|---|---|---|\n");
-        let mut reasons: Vec<String> = Vec::new();
-        for feature in Feature::ALL {
-            line(format_args!("| {} |", feature.words()), &mut text);
-            for kind in Kind::ALL {
-                let cell = match feature.not_claimed(kind) {
-                    Some(why) => {
-                        let reason = format!("{}: {why}", kind.name());
-                        let known = reasons.iter().position(|other| *other == reason).unwrap_or_else(|| {
-                            reasons.push(reason);
-                            reasons.len() - 1
-                        });
-                        format!("({})", known + 1)
-                    }
-                    None => {
-                        let mark = |family| match self.0.get(&(feature, kind, family)) {
-                            Some(Outcome::Pass) => {
-                                if family == Family::V4 {
-                                    "4"
-                                } else {
-                                    "6"
-                                }
-                            }
-                            Some(Outcome::Fail(_)) => "FAILS",
-                            None => "?",
-                        };
-                        Family::ALL.map(mark).join(" ")
-                    }
-                };
-                line(format_args!(" {cell} |"), &mut text);
-            }
-            text.push('\n');
+        let mark = |feature: Feature, kind: Kind| match feature.not_claimed(kind) {
+            Some(why) => Mark::Without(format!("{}: {why}", kind.name())),
+            None => Mark::Text(Family::ALL.map(|family| self.mark(feature, kind, family)).join(" ")),
+        };
+        let table = Table {
+            columns: std::iter::once("feature").chain(Kind::ALL.map(Kind::name)).collect(),
+            rows: Feature::ALL
+                .map(|feature| (feature.words().to_owned(), Kind::ALL.map(|kind| mark(feature, kind)).into()))
+                .into(),
+        };
+        format!("{HEAD}\n{}", table.markdown())
+    }
+
+    fn mark(&self, feature: Feature, kind: Kind, family: Family) -> &'static str {
+        match (self.0.get(&(feature, kind, family)), family) {
+            (Some(Outcome::Pass), Family::V4) => "4",
+            (Some(Outcome::Pass), Family::V6) => "6",
+            (Some(Outcome::Fail(_)), _) => "FAILS",
+            (None, _) => "?",
         }
-        text.push('\n');
-        for (index, reason) in reasons.iter().enumerate() {
-            line(format_args!("{}. {reason}\n", index + 1), &mut text);
-        }
-        text
     }
 }
+
+const HEAD: &str = "\
+The test `matrix` of `bgp/speaker/tests` brings up each daemon in a network namespace, joins it to our speaker by a veth
+pair and tries what follows, over IPv4 and over IPv6. The daemons are Debian 12's: BIRD 2.0.12, FRR 8.4, GoBGP 3.10,
+OpenBGPD 7.7.
+
+**4 6**: it works in both families. A number in parentheses: the peer has no part in it, for the reason below the table.
+NO_PEER has no row for the peers: all four tell what it marks.
+";

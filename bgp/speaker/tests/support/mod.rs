@@ -4,6 +4,8 @@
 //! and everything in them however the test ends. Daemons die with the thread of the test that started them.
 
 pub mod bird;
+pub mod document;
+pub mod exabgp;
 pub mod frr;
 pub mod gobgp;
 mod mrt;

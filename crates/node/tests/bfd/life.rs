@@ -30,7 +30,7 @@ fn took(session: &BfdSessionStatus, start: SystemTime) -> Duration {
 }
 
 #[track_caller]
-fn peer_sees(peer: &impl Peer, limit: Duration, what: &str, is: impl Fn(&Seen) -> bool) -> Duration {
+fn peer_sees(peer: &dyn Peer, limit: Duration, what: &str, is: impl Fn(&Seen) -> bool) -> Duration {
     let start = Instant::now();
     within(limit, what, || {
         let seen = peer.seen()?;
@@ -41,7 +41,7 @@ fn peer_sees(peer: &impl Peer, limit: Duration, what: &str, is: impl Fn(&Seen) -
 
 /// Both ends come up with the negotiated intervals; the client that said so.
 #[track_caller]
-fn come_up(lab: &Lab, margay: &Margay, peer: &impl Peer) -> Client {
+fn come_up(lab: &Lab, margay: &Margay, peer: &dyn Peer) -> Client {
     let mut client = margay.attach();
     client.want(&[lab.session()]);
     let session = client.wait_until_settled(300);
@@ -53,7 +53,7 @@ fn come_up(lab: &Lab, margay: &Margay, peer: &impl Peer) -> Client {
 }
 
 /// From coming up to the last packet.
-fn life(lab: &Lab, peer: &impl Peer) {
+pub fn life(lab: &Lab, peer: &dyn Peer) {
     let margay = Margay::start(lab);
     let mut client = come_up(lab, &margay, peer);
 
@@ -92,72 +92,10 @@ fn life(lab: &Lab, peer: &impl Peer) {
     peer_sees(peer, DETECTED, "the peer is told at once", |seen| !seen.is_up);
 }
 
-#[test]
-fn bird_over_ipv4() {
-    let lab = Lab::new(Way::V4);
-    life(&lab, &Bird::start(&lab));
-}
-
-#[test]
-fn bird_over_ipv6() {
-    let lab = Lab::new(Way::V6);
-    life(&lab, &Bird::start(&lab));
-}
-
-#[test]
-fn bird_over_link_local_ipv6() {
-    let lab = Lab::new(Way::LinkLocal);
-    life(&lab, &Bird::start(&lab));
-}
-
-#[test]
-fn bird_over_several_hops_ipv4() {
-    let lab = Lab::new(Way::MultihopV4);
-    life(&lab, &Bird::start(&lab));
-}
-
-#[test]
-fn bird_over_several_hops_ipv6() {
-    let lab = Lab::new(Way::MultihopV6);
-    life(&lab, &Bird::start(&lab));
-}
-
-#[test]
-fn frr_over_ipv4() {
-    let lab = Lab::new(Way::V4);
-    life(&lab, &Frr::start(&lab));
-}
-
-#[test]
-fn frr_over_ipv6() {
-    let lab = Lab::new(Way::V6);
-    life(&lab, &Frr::start(&lab));
-}
-
-#[test]
-fn frr_over_link_local_ipv6() {
-    let lab = Lab::new(Way::LinkLocal);
-    life(&lab, &Frr::start(&lab));
-}
-
-#[test]
-fn frr_over_several_hops_ipv4() {
-    let lab = Lab::new(Way::MultihopV4);
-    life(&lab, &Frr::start(&lab));
-}
-
-#[test]
-fn frr_over_several_hops_ipv6() {
-    let lab = Lab::new(Way::MultihopV6);
-    life(&lab, &Frr::start(&lab));
-}
-
-#[test]
-fn administratively_down_is_no_failure_and_each_end_is_told() {
-    let lab = Lab::new(Way::V4);
-    let frr = Frr::start(&lab);
-    let margay = Margay::start(&lab);
-    let mut client = come_up(&lab, &margay, &frr);
+/// Either end is taken out of service, which is no failure, and the other one is told.
+pub fn administratively_down(lab: &Lab, frr: &Frr) {
+    let margay = Margay::start(lab);
+    let mut client = come_up(lab, &margay, frr);
     frr.set_shutdown(true);
     let session = client.wait_for(seconds(2), is_down);
     assert_eq!(session.remote_state, BfdSessionState::AdminDown, "{session:#?}");
@@ -165,7 +103,7 @@ fn administratively_down_is_no_failure_and_each_end_is_told() {
     frr.set_shutdown(false);
     client.wait_until_settled(300);
     client.want(&[]);
-    peer_sees(&frr, seconds(2), "our diagnostic 7", |seen| seen.remote_diagnostic.contains("administratively down"));
+    peer_sees(frr, seconds(2), "our diagnostic 7", |seen| seen.remote_diagnostic.contains("administratively down"));
 }
 
 #[test]

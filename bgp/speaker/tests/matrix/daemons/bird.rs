@@ -12,6 +12,7 @@ use crate::support::{INTERFACE, Lab};
 pub struct Bird {
     process: Process,
     ours: IpAddr,
+    collector: IpAddr,
     dir: PathBuf,
 }
 
@@ -23,7 +24,7 @@ pub fn start(lab: &Lab, setup: &Setup, recovers: bool) -> Bird {
     command.args(recovers.then_some("-R")).arg("-f").arg("-c").arg(dir.join("bird.conf"));
     command.arg("-s").arg(dir.join("s")).arg("-P").arg(dir.join("pid"));
     let process = Process::start(command, &dir.join("bird.out"));
-    Bird { process, ours: lab.our_address(), dir }
+    Bird { process, ours: lab.our_address(), collector: lab.collector_address(), dir }
 }
 
 impl Bird {
@@ -64,6 +65,20 @@ impl Daemon for Bird {
             }
         }
         Ok(paths.iter().map(path).collect())
+    }
+
+    fn best(&self, prefix: Cidr) -> Result<Option<IpAddr>, String> {
+        let text = self.command(&format!("show route {prefix} primary"))?;
+        Ok([self.ours, self.collector]
+            .into_iter()
+            .find(|&neighbor| text.contains(&format!("[{} ", self.protocol(neighbor)))))
+    }
+
+    fn hold_time(&self, neighbor: IpAddr) -> Result<u64, String> {
+        let text = self.command(&format!("show protocols all {}", self.protocol(neighbor)))?;
+        let line = text.lines().find(|line| line.contains("Hold timer:")).ok_or_else(|| text.clone())?;
+        // What is left of it, and all of it.
+        line.rsplit('/').next().and_then(|all| all.trim().parse().ok()).ok_or_else(|| line.to_owned())
     }
 
     fn log(&self) -> String {
@@ -131,6 +146,7 @@ fn config(lab: &Lab, setup: &Setup) -> String {
          protocol direct {{ {channel}; interface \"{INTERFACE}\"; }}\n\
          filter OUT {{\n\
            if source = RTS_BGP then accept;\n\
+           if proto = \"discarded\" then {{ bgp_community.add((65535,666)); accept; }}\n\
            if proto != \"announced\" then reject;\n\
            bgp_origin = ORIGIN_EGP; bgp_med = 77; bgp_community.add((65001,100));\n\
            bgp_large_community.add((65001,1,2)); bgp_ext_community.add((rt,65001,100)); accept;\n\
@@ -141,6 +157,10 @@ fn config(lab: &Lab, setup: &Setup) -> String {
         writeln!(text, "  route {prefix} blackhole;").unwrap();
     }
     text.push_str("}\n");
+    if let Some(prefix) = setup.blackhole {
+        writeln!(text, "protocol static discarded {{ {channel}; route {prefix} blackhole; }}").unwrap();
+    }
+    let limit = setup.max_prefixes.map(|limit| format!("import limit {limit} action disable; ")).unwrap_or_default();
     let mut session = |name: &str, address: IpAddr, remote_asn: u32, extra: &str| {
         let client = if setup.reflects && remote_asn == asn { "rr client; " } else { "" };
         let paths = if setup.add_path && name == "margay" { "add paths on; " } else { "" };
@@ -148,11 +168,12 @@ fn config(lab: &Lab, setup: &Setup) -> String {
         write!(
             text,
             "protocol bgp {name} {{\n\
-               local {} as {asn}; neighbor {address} as {remote_asn}; connect retry time 1; hold time {};\n\
+               local {} port {} as {asn}; neighbor {address} as {remote_asn}; connect retry time 1; hold time {};\n\
                error wait time 1, 1; graceful restart {restart}; graceful restart time 30; {client}{extra}\n\
-               {channel} {{ import all; export filter OUT; {paths}}};\n\
+               {channel} {{ import all; export filter OUT; {paths}{limit}}};\n\
              }}\n",
             lab.peer_address(),
+            setup.port,
             setup.hold_time,
         )
         .unwrap();

@@ -26,7 +26,7 @@ pub fn start(lab: &Lab, setup: &Setup) -> Frr {
     std::fs::write(dir.join("bgpd.conf"), config(lab, setup)).unwrap();
     let mut command = lab.theirs.command(BGPD);
     command.args(["--skip_runas", "--no_zebra", "--vty_port", "0", "--listenon"]);
-    command.arg(lab.peer_address().to_string());
+    command.arg(lab.peer_address().to_string()).args(["--bgp_port", &setup.port.to_string()]);
     command.arg("--vty_socket").arg(&dir).arg("-i").arg(dir.join("pid")).arg("-f").arg(dir.join("bgpd.conf"));
     let process = Process::start(command, &dir.join("bgpd.out"));
     Frr { process, family: setup.family, asn: setup.peer_asn, dir, prefixes: lab.peer_prefixes() }
@@ -45,6 +45,12 @@ impl Frr {
     fn router(&self) -> String {
         format!("router bgp {}", self.asn)
     }
+
+    fn table(&self, prefix: Cidr) -> Result<Vec<Value>, String> {
+        let text = self.command(&[&format!("show bgp {} unicast {prefix} json", self.family)])?;
+        let mut table: Value = serde_json::from_str(&text).map_err(|error| format!("{error} in: {text}"))?;
+        Ok(table["paths"].as_array_mut().map(std::mem::take).unwrap_or_default())
+    }
 }
 
 impl Daemon for Frr {
@@ -53,11 +59,20 @@ impl Daemon for Frr {
     }
 
     fn paths(&self, prefix: Cidr, neighbor: IpAddr) -> Result<Vec<Path>, String> {
-        let text = self.command(&[&format!("show bgp {} unicast {prefix} json", self.family)])?;
-        let table: Value = serde_json::from_str(&text).map_err(|error| format!("{error} in: {text}"))?;
         let neighbor = neighbor.to_string();
-        let paths = table["paths"].as_array().into_iter().flatten();
-        Ok(paths.filter(|path| path["peer"]["peerId"] == neighbor.as_str()).map(path).collect())
+        Ok(self.table(prefix)?.iter().filter(|path| path["peer"]["peerId"] == neighbor.as_str()).map(path).collect())
+    }
+
+    fn best(&self, prefix: Cidr) -> Result<Option<IpAddr>, String> {
+        let paths = self.table(prefix)?;
+        let best = paths.iter().find(|path| path["bestpath"]["overall"] == true);
+        Ok(best.and_then(|path| path["peer"]["peerId"].as_str()?.parse().ok()))
+    }
+
+    fn hold_time(&self, neighbor: IpAddr) -> Result<u64, String> {
+        let text = self.command(&[&format!("show bgp neighbors {neighbor} json")])?;
+        let shown: Value = serde_json::from_str(&text).map_err(|error| format!("{error} in: {text}"))?;
+        shown[neighbor.to_string()]["bgpTimerHoldTimeMsecs"].as_u64().map(|ms| ms / 1000).ok_or(text)
     }
 
     fn log(&self) -> String {
@@ -139,14 +154,16 @@ fn config(lab: &Lab, setup: &Setup) -> String {
          debug bgp neighbor-events\n\
          route-map NETWORK permit 10\n set origin egp\n set metric 77\n set community 65001:100\n\
          set large-community 65001:1:2\n set extcommunity rt 65001:100\nexit\n\
+         route-map DISCARDED permit 10\n set community blackhole\nexit\n\
          router bgp {}\n\
          bgp router-id 192.0.2.2\n\
-         no bgp ebgp-requires-policy\n\
+         {}bgp ebgp-requires-policy\n\
          no bgp network import-check\n\
          no bgp default ipv4-unicast\n\
          bgp log-neighbor-changes\n",
         lab.dir().join("bgpd.log").display(),
-        setup.peer_asn
+        setup.peer_asn,
+        if setup.policy { "no " } else { "" },
     );
     if setup.graceful_restart {
         text.push_str(
@@ -171,6 +188,9 @@ fn config(lab: &Lab, setup: &Setup) -> String {
         if setup.add_path && address == ours {
             writeln!(addresses, "neighbor {address} addpath-tx-all-paths").unwrap();
         }
+        if let Some(limit) = setup.max_prefixes.filter(|_| address == ours) {
+            writeln!(addresses, "neighbor {address} maximum-prefix {limit}").unwrap();
+        }
         if setup.reflects && asn == setup.peer_asn {
             writeln!(addresses, "neighbor {address} route-reflector-client").unwrap();
         }
@@ -192,6 +212,9 @@ fn config(lab: &Lab, setup: &Setup) -> String {
     write!(text, "address-family {family} unicast\n{addresses}").unwrap();
     for prefix in lab.peer_prefixes() {
         writeln!(text, "network {prefix} route-map NETWORK").unwrap();
+    }
+    if let Some(prefix) = setup.blackhole {
+        writeln!(text, "network {prefix} route-map DISCARDED").unwrap();
     }
     text.push_str("exit-address-family\n");
     text

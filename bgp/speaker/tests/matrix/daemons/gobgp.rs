@@ -42,6 +42,11 @@ pub fn start(lab: &Lab, setup: &Setup, recovers: bool) -> Gobgp {
         );
         gobgp.command(&words).unwrap();
     }
+    if let Some(prefix) = setup.blackhole {
+        let family = &gobgp.family;
+        let words = format!("global rib add -a {family} {prefix} nexthop {next_hop} community 65535:666");
+        gobgp.command(&words).unwrap();
+    }
     gobgp.command(&format!("neighbor {} enable", lab.our_address())).unwrap();
     gobgp
 }
@@ -70,6 +75,20 @@ impl Daemon for Gobgp {
         // Of one prefix it is a list, of several an object of lists.
         let paths = table.as_array().or_else(|| table.get(prefix.to_string())?.as_array());
         Ok(paths.into_iter().flatten().map(path).collect())
+    }
+
+    fn best(&self, prefix: Cidr) -> Result<Option<IpAddr>, String> {
+        let text = self.command(&format!("global rib {prefix} -a {} -j", self.family))?;
+        let table: Value = serde_json::from_str(&text).map_err(|error| format!("{error} in: {text}"))?;
+        let paths = table.as_array().or_else(|| table.get(prefix.to_string())?.as_array());
+        let best = paths.into_iter().flatten().find(|path| path["best"] == true);
+        Ok(best.and_then(|path| path["neighbor-ip"].as_str()?.parse().ok()))
+    }
+
+    fn hold_time(&self, neighbor: IpAddr) -> Result<u64, String> {
+        let text = self.command(&format!("neighbor {neighbor} -j"))?;
+        let shown: Value = serde_json::from_str(&text).map_err(|error| format!("{error} in: {text}"))?;
+        shown["timers"]["state"]["negotiated_hold_time"].as_u64().ok_or(text)
     }
 
     fn log(&self) -> String {
@@ -149,8 +168,9 @@ fn path(path: &Value) -> Path {
 fn config(lab: &Lab, setup: &Setup) -> String {
     let family = setup.family;
     let mut text = format!(
-        "[global.config]\nas = {}\nrouter-id = \"192.0.2.2\"\nlocal-address-list = [\"{}\"]\n",
+        "[global.config]\nas = {}\nrouter-id = \"192.0.2.2\"\nport = {}\nlocal-address-list = [\"{}\"]\n",
         setup.peer_asn,
+        setup.port,
         lab.peer_address()
     );
     let mut session = |address: IpAddr, asn: u32, passive: bool, config: &str, tables: &str| {
@@ -182,6 +202,9 @@ fn config(lab: &Lab, setup: &Setup) -> String {
              [neighbors.afi-safis.mp-graceful-restart.config]\nenabled = {restart}\n",
         )
         .unwrap();
+        if let Some(limit) = setup.max_prefixes {
+            writeln!(text, "[neighbors.afi-safis.prefix-limit.config]\nmax-prefixes = {limit}").unwrap();
+        }
         if setup.add_path {
             text.push_str("[neighbors.afi-safis.add-paths.config]\nreceive = true\nsend-max = 8\n");
         }

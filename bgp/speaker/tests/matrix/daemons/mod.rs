@@ -38,6 +38,14 @@ pub struct Setup {
     pub add_path: bool,
     /// In seconds, as we have it too.
     pub hold_time: u64,
+    /// Where it listens.
+    pub port: u16,
+    /// Whether it has a policy, which takes and tells everything.
+    pub policy: bool,
+    /// How many prefixes of ours it takes.
+    pub max_prefixes: Option<u32>,
+    /// A host route that it announces with BLACKHOLE and nothing else.
+    pub blackhole: Option<Cidr>,
 }
 
 impl Setup {
@@ -55,6 +63,10 @@ impl Setup {
             graceful_restart: false,
             add_path: false,
             hold_time: 9,
+            port: 179,
+            policy: true,
+            max_prefixes: None,
+            blackhole: None,
         }
     }
 }
@@ -88,6 +100,12 @@ pub trait Daemon {
 
     /// The paths of a prefix that came from `neighbor`.
     fn paths(&self, prefix: Cidr, neighbor: IpAddr) -> Result<Vec<Path>, String>;
+
+    /// Whose path of a prefix is its best one; none where that is its own or there is none.
+    fn best(&self, prefix: Cidr) -> Result<Option<IpAddr>, String>;
+
+    /// The negotiated hold time in seconds.
+    fn hold_time(&self, neighbor: IpAddr) -> Result<u64, String>;
 
     /// What it logged.
     fn log(&self) -> String;
@@ -132,10 +150,15 @@ pub fn start_again(cell: &Cell, lab: &Lab, setup: &Setup, recovers: bool) -> Box
 
 /// A community that a daemon knows by name, by its number.
 fn by_number(community: &str) -> String {
-    match community {
-        "graceful-shutdown" | "graceful_shutdown" => "65535:0".to_owned(),
-        other => other.to_owned(),
-    }
+    let number = match community.replace('_', "-").as_str() {
+        "graceful-shutdown" => "65535:0",
+        "blackhole" => "65535:666",
+        "no-export" => "65535:65281",
+        "no-advertise" => "65535:65282",
+        "no-peer" => "65535:65284",
+        _ => community,
+    };
+    number.to_owned()
 }
 
 /// Whether it logged a NOTIFICATION of this code and subcode.

@@ -1,5 +1,5 @@
 use std::fmt::Write;
-use std::net::IpAddr;
+use std::net::{IpAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
@@ -24,6 +24,12 @@ pub fn start(lab: &Lab, setup: &Setup) -> Openbgpd {
     std::fs::write(&file, config(lab, setup, &socket)).unwrap();
     // It refuses what others may read.
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+    // The processes of one that was just killed may still listen.
+    let address = (lab.peer_address(), setup.port);
+    within(Duration::from_secs(10), "its port is free", || {
+        let bind = move || TcpListener::bind(address).map(drop).map_err(|error| error.to_string());
+        lab.theirs.thread("port", bind).join().unwrap()
+    });
     // It changes its root to /run/openbgpd, which there need not be: it gets a /run of its own.
     let mut command = lab.theirs.command("unshare");
     command.args(["--mount", "sh", "-c"]);
@@ -52,6 +58,18 @@ impl Daemon for Openbgpd {
         let text = run(client(&self.socket, &["-j", "show", "rib", "in", "neighbor", &neighbor, "detail", &prefix]))?;
         let table: Value = serde_json::from_str(&text).map_err(|error| format!("{error} in: {text}"))?;
         Ok(table["rib"].as_array().into_iter().flatten().map(path).collect())
+    }
+
+    fn best(&self, prefix: Cidr) -> Result<Option<IpAddr>, String> {
+        let text = run(client(&self.socket, &["-j", "show", "rib", "best", &prefix.to_string()]))?;
+        let table: Value = serde_json::from_str(&text).map_err(|error| format!("{error} in: {text}"))?;
+        Ok(table["rib"][0]["neighbor"]["remote_addr"].as_str().and_then(|address| address.parse().ok()))
+    }
+
+    fn hold_time(&self, neighbor: IpAddr) -> Result<u64, String> {
+        let text = run(client(&self.socket, &["-j", "show", "neighbor", &neighbor.to_string()]))?;
+        let shown: Value = serde_json::from_str(&text).map_err(|error| format!("{error} in: {text}"))?;
+        shown["neighbors"][0]["session"]["holdtime"].as_u64().ok_or(text)
     }
 
     fn log(&self) -> String {
@@ -119,10 +137,11 @@ fn path(path: &Value) -> Path {
 fn config(lab: &Lab, setup: &Setup, socket: &std::path::Path) -> String {
     let family = if setup.family == Family::V4 { "IPv4" } else { "IPv6" };
     let mut text = format!(
-        "AS {}\nrouter-id 192.0.2.2\nfib-update no\nholdtime {hold}\nholdtime min 3\nlisten on {}\nsocket \"{}\"\n\
+        "AS {}\nrouter-id 192.0.2.2\nfib-update no\nholdtime {hold}\nholdtime min 3\nlisten on {} port {}\nsocket \"{}\"\n\
          connect-retry 1\n",
         setup.peer_asn,
         lab.peer_address(),
+        setup.port,
         socket.display(),
         hold = setup.hold_time,
     );
@@ -152,6 +171,9 @@ fn config(lab: &Lab, setup: &Setup, socket: &std::path::Path) -> String {
     if setup.multihop {
         extra.push_str(" multihop 5\n");
     }
+    if let Some(limit) = setup.max_prefixes {
+        writeln!(extra, " max-prefix {limit}").unwrap();
+    }
     session(lab.our_address(), setup.our_asn, !setup.active, &extra);
     if let Some(asn) = setup.collector_asn {
         session(lab.collector_address(), asn, true, "");
@@ -161,6 +183,11 @@ fn config(lab: &Lab, setup: &Setup, socket: &std::path::Path) -> String {
         writeln!(text, "network {prefix} set {{ metric 77 {communities} }}").unwrap();
         writeln!(text, "match to any prefix {prefix} set origin egp").unwrap();
     }
-    text.push_str("allow from any\nallow to any\n");
+    if let Some(prefix) = setup.blackhole {
+        writeln!(text, "network {prefix} set community BLACKHOLE").unwrap();
+    }
+    if setup.policy {
+        text.push_str("allow from any\nallow to any\n");
+    }
     text
 }

@@ -1,17 +1,21 @@
 //! What is tried.
 
+mod choice;
 mod egress;
+mod endpoints;
 mod external;
 mod internal;
 mod limits;
 mod notifications;
 mod paths;
+mod policy;
 mod range;
 mod refresh;
 mod restart;
 mod secured;
 mod settings;
 mod silence;
+mod well_known;
 
 use std::time::Duration;
 
@@ -31,7 +35,7 @@ pub struct Scenario {
 }
 
 /// The slow ones first.
-pub const ALL: [Scenario; 15] = [
+pub const ALL: [Scenario; 23] = [
     notifications::SCENARIO,
     restart::OF_THE_PEER,
     restart::OF_OURS,
@@ -47,6 +51,14 @@ pub const ALL: [Scenario; 15] = [
     egress::SCENARIO,
     range::SCENARIO,
     refresh::SCENARIO,
+    endpoints::SCENARIO,
+    endpoints::SAME_INSIDE,
+    well_known::SCENARIO,
+    choice::SCENARIO,
+    choice::NEXT_HOPS,
+    policy::OF_OURS,
+    policy::OF_THE_PEER,
+    limits::OF_THE_PEER,
 ];
 
 const SOON: Duration = Duration::from_secs(20);
