@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::bgp_config::{self, BgpPlan, BgpResources};
 use crate::changes::Told;
 use crate::cluster::{Cluster, Watched};
+use crate::drain_record::DrainRecord;
 use crate::options;
 use crate::ownership;
 use crate::secret;
@@ -78,6 +79,7 @@ pub(crate) struct Actor {
     host_routes: Option<HostRoutes>,
     /// Asked for by the local API.
     drain: Option<Drain>,
+    drain_record: DrainRecord,
     drain_asked: Vec<Done>,
     problems: Vec<String>,
     policy_problems: Vec<String>,
@@ -98,6 +100,7 @@ impl Actor {
         speaker: SpeakerHandle,
         shared: watch::Sender<Arc<Shared>>,
         secrets: PathBuf,
+        drain_record: DrainRecord,
     ) -> Actor {
         Actor {
             cluster: Cluster::new(node),
@@ -117,6 +120,7 @@ impl Actor {
             owners: None,
             host_routes: None,
             drain: None,
+            drain_record,
             drain_asked: Vec::new(),
             problems: Vec::new(),
             policy_problems: Vec::new(),
@@ -310,7 +314,7 @@ impl Actor {
         if self.plan.as_ref().map(|last| &last.log_severity) != Some(&plan.log_severity) {
             options::set_log_severity(plan.log_severity.as_deref());
         }
-        plan.config.drain = self.drain.or(plan.config.drain);
+        plan.config.drain = self.drain.or(self.drain_record.follow(plan.config.drain, SystemTime::now()));
         if self.applied.as_deref() == Some(&plan.config) {
             self.plan = Some(plan);
             return;

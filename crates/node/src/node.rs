@@ -23,6 +23,7 @@ use crate::bfd;
 use crate::bgp_events::EventLog;
 use crate::cluster::Watched;
 use crate::cni::{Cni, Notes};
+use crate::drain_record::DrainRecord;
 use crate::metrics;
 use crate::node_status::Reporter;
 use crate::options::NodeOptions;
@@ -84,7 +85,8 @@ async fn start(options: NodeOptions) -> Result<(), Exit> {
 
     let (shared_sender, shared) = watch::channel(Arc::new(Shared::default()));
     let (actor_sender, messages) = mpsc::channel(QUEUE);
-    let actor = Actor::new(&name, felix.clone(), speaker.clone(), shared_sender, options.secrets.clone());
+    let drain_record = DrainRecord::open(&options.state);
+    let actor = Actor::new(&name, felix.clone(), speaker.clone(), shared_sender, options.secrets.clone(), drain_record);
     tasks.spawn("the task that knows the cluster", actor.run(messages));
 
     let to_felix = felix.clone();
