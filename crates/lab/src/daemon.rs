@@ -61,6 +61,11 @@ impl Node {
         self.dir.join("margayd.log")
     }
 
+    /// Where the daemon looks for passwords, as `NAME/KEY`; not there until somebody makes it.
+    pub fn secrets(&self) -> PathBuf {
+        self.dir.join("secrets")
+    }
+
     /// The environment that tells Margay's programs which node they are on.
     pub fn environment(&self) -> BTreeMap<String, String> {
         // The management network is no address of the cluster.
@@ -72,6 +77,7 @@ impl Node {
             ("MARGAY_DATASTORE", self.datastore.clone()),
             ("MARGAY_STATE", self.dir.join("state").display().to_string()),
             ("MARGAY_RUN", self.dir.join("run").display().to_string()),
+            ("MARGAY_SECRETS", self.secrets().display().to_string()),
         ]
         .map(|(key, value)| (key.to_owned(), value))
         .into()
