@@ -149,10 +149,8 @@ fn a_drained_node_hands_its_traffic_over_without_loss_and_stays_drained_over_a_r
         let code = node.stop_daemon()?;
         ensure!(code == 0, "the daemon exited with {code}");
         node.start_daemon()?;
-        live.compare("a restart of the daemon", &RESTART, |live| {
-            has_restarted(live)?;
-            none_left(live)
-        })?;
+        live.compare("a restart of the daemon", &RESTART, has_restarted)?;
+        none_left(&live).context("after the restart")?;
         says(&live, &["drained by configuration since", "all routes are withdrawn"])?;
         anycast_goes_to(&live, &[OTHER])?;
 
