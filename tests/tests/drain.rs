@@ -26,7 +26,7 @@ const RESTART: Effect = Effect { sessions: SESSIONS - 4, ..Effect::resets(&["nod
 fn start() -> Result<Live> {
     let mut live = Live::start()?;
     let fields = ["nodeToNodeMeshEnabled: false", "drainTime: 8s", "serviceExternalIPs: [{cidr: 192.0.2.0/24}]"];
-    let effect = Effect { sessions: SESSIONS - 4, resets: &["*/mesh-*"], moves: &["192.0.2.0/24"] };
+    let effect = Effect { sessions: SESSIONS - 4, resets: &["*/mesh-*"], ..Effect::moves(&["192.0.2.0/24"]) };
     live.configure(&fields, &effect, |live| live.route("tor-a1", NODE, "192.0.2.0/24").map(drop))?;
     live.settled()?;
     Ok(live)

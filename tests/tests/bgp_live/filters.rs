@@ -45,6 +45,7 @@ const FILTERS: &[Row] = &[
         |live| first_has(live, "10.100.1.1/32", "as_path", "64512 65010 65011"),
     ),
     (&["exportV4: [{action: Reject, matchOperator: NotIn, cidr: 10.100.1.0/24}]"], Effect::moves(&[FIRST]), |live| {
+        live.no_route("tor-a1", "node-a1", "172.30.0.0/24")?;
         first_has(live, "10.100.1.1/32", "as_path", "64512")
     }),
     (

@@ -4,6 +4,7 @@
 mod configuration;
 mod filters;
 mod nodes;
+mod peers;
 mod pools;
 mod services;
 mod unresolvable;
