@@ -311,10 +311,14 @@ fn stored_as<A: Spec, S: Spec>(kind: &'static str, shown: &Object<A>, stored: Ob
     }
 }
 
-/// The JSON to store: over what is there, its identity, status and unknown fields stay.
+/// The JSON to store: over what is there, its identity, status and unknown fields stay. A status that others write is
+/// not taken from the author, who may have copied it with the rest.
 fn encode<S: Spec>(object: &Object<S>, present: Option<&KeyValue>) -> Result<Vec<u8>, Failure> {
     let mut object = object.clone();
     let Some(present) = present else {
+        if !S::STATUS_IS_AUTHORED {
+            object.status = None;
+        }
         object.metadata.uid = Some(uuid::Uuid::new_v4().to_string());
         let now = humantime::format_rfc3339_seconds(std::time::SystemTime::now());
         object.metadata.creation_timestamp = Some(now.to_string());
@@ -431,6 +435,27 @@ mod tests {
             let value = (service(status).encode)(Some(&stored)).map_err(|error| error.message().to_owned());
             let json: Value = serde_json::from_slice(&value.expect("JSON")).expect("JSON");
             assert_eq!(json["status"]["loadBalancer"]["ingress"][0]["ip"], ip);
+        }
+    }
+
+    #[test]
+    fn the_status_of_a_peer_is_never_its_authors() {
+        let peer = |status: &str| {
+            let text = format!(
+                "apiVersion: projectcalico.org/v3\nkind: BGPPeer\nmetadata: {{name: tor}}\nspec: {{peerIP: 10.0.0.1, \
+                 asNumber: 65001}}\n{status}"
+            );
+            prepare(&parse_documents(&text).expect("YAML")[0], None).expect("a peer")
+        };
+        let copied = "status: {conditions: [{type: ResolvedRefs, status: 'False', reason: FilterNotFound}]}\n";
+        let first = peer(copied);
+        let value = (first.encode)(None).map_err(|error| error.message().to_owned()).expect("JSON");
+        let json: Value = serde_json::from_slice(&value).expect("JSON");
+        assert!(json.get("status").is_none(), "{json}");
+        let stored = KeyValue { key: first.key, value, revision: margay_datastore::Revision::new(1) };
+        for status in ["", copied] {
+            let again = (peer(status).encode)(Some(&stored)).map_err(|error| error.message().to_owned());
+            assert_eq!(String::from_utf8(again.expect("JSON")), String::from_utf8(stored.value.clone()), "{status}");
         }
     }
 

@@ -3,6 +3,7 @@
 //! Exit codes: 0 done, 1 failed or a check not passed, 2 wrong usage, 3 the daemon or the datastore is not reachable.
 
 mod bgp;
+mod conditions;
 mod drain;
 mod failure;
 mod ipam;

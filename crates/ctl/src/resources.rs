@@ -9,6 +9,7 @@ use margay_api::parse_documents;
 use margay_datastore::{Datastore, KeyValue, StoreError};
 use serde_json::{Value, json};
 
+use crate::conditions::{self, Conditions};
 use crate::kinds::{self, Kind, Prepared};
 use crate::output::{self, Format};
 use crate::{Connection, Failure, store};
@@ -152,14 +153,14 @@ pub(crate) fn delete(connection: &Connection, args: &DeleteArgs) -> Result<(), F
 pub(crate) fn get(connection: &Connection, args: &GetArgs) -> Result<(), Failure> {
     let kind = kinds::find(&args.kind)?;
     let datastore = store::open(connection)?;
-    let found = store::block_on(async {
-        match &args.name {
+    let (found, conditions) = store::block_on(async {
+        let found = match &args.name {
             Some(name) => {
                 let key = key_of(&kind, args.namespace.as_deref(), name);
                 let found = datastore.get(&key).await?;
                 found
                     .map(|found| vec![found])
-                    .ok_or_else(|| Failure::Failed(format!("{}/{name} is not there", kind.kind)))
+                    .ok_or_else(|| Failure::Failed(format!("{}/{name} is not there", kind.kind)))?
             }
             None => {
                 let prefix = match (kind.namespaced, args.all_namespaces) {
@@ -168,12 +169,17 @@ pub(crate) fn get(connection: &Connection, args: &GetArgs) -> Result<(), Failure
                     }
                     _ => kind.prefix.clone(),
                 };
-                Ok(datastore.list(&prefix).await?.items)
+                datastore.list(&prefix).await?.items
             }
-        }
+        };
+        Ok((found, conditions::read(&*datastore, &kind, args.name.as_deref()).await?))
     })?;
     if matches!(args.output, Format::Json | Format::Yaml) {
-        let (mut items, problems) = store::sorted_out(&found, &kind.json);
+        let (mut items, problems) = store::sorted_out(&found, |stored| {
+            let mut json = (kind.json)(stored)?;
+            conditions.add_to(path_in(&kind, stored), &mut json);
+            Ok(json)
+        });
         match (&args.name, items.pop()) {
             (Some(_), Some(item)) => output::machine(args.output, &item).unwrap_or(Ok(()))?,
             (Some(_), None) => {}
@@ -184,7 +190,7 @@ pub(crate) fn get(connection: &Connection, args: &GetArgs) -> Result<(), Failure
         }
         return store::fail_with(problems);
     }
-    let (table, problems) = as_table(&kind, &found, args);
+    let (table, problems) = as_table(&kind, &found, &conditions, args);
     output::text(&table)?;
     store::fail_with(problems)
 }
@@ -194,8 +200,13 @@ fn list(items: Vec<Value>) -> Value {
     json!({ "apiVersion": "v1", "kind": "List", "items": items })
 }
 
+/// What of an object's key is its own: the name, in a namespaced kind behind the namespace.
+fn path_in<'a>(kind: &Kind, stored: &'a KeyValue) -> &'a str {
+    stored.key.strip_prefix(&kind.prefix).unwrap_or(&stored.key)
+}
+
 /// The objects that could be read as rows, and why the others could not.
-fn as_table(kind: &Kind, found: &[KeyValue], args: &GetArgs) -> (String, Vec<String>) {
+fn as_table(kind: &Kind, found: &[KeyValue], conditions: &Conditions, args: &GetArgs) -> (String, Vec<String>) {
     let wide = args.output == Format::Wide;
     let mut header: Vec<&str> = Vec::new();
     if kind.namespaced && args.all_namespaces {
@@ -203,17 +214,22 @@ fn as_table(kind: &Kind, found: &[KeyValue], args: &GetArgs) -> (String, Vec<Str
     }
     header.push("NAME");
     header.extend(kind.header);
+    let status = conditions::has(kind).then_some(header.len());
+    header.extend(status.map(|_| "STATUS"));
     if wide {
         header.extend(kind.wide);
     }
     let (rows, problems) = store::sorted_out(found, |stored| {
-        let path = stored.key.strip_prefix(&kind.prefix).unwrap_or(&stored.key);
+        let path = path_in(kind, stored);
         let mut row: Vec<String> = match path.split_once('/') {
             Some((namespace, name)) if args.all_namespaces => vec![namespace.to_owned(), name.to_owned()],
             Some((_, name)) => vec![name.to_owned()],
             None => vec![path.to_owned()],
         };
         row.extend((kind.row)(stored)?);
+        if let Some(place) = status {
+            row.insert(place, conditions.cell(path));
+        }
         row.truncate(header.len());
         Ok(row)
     });
@@ -301,8 +317,9 @@ mod tests {
             all_namespaces: false,
             output: Format::Table,
         };
-        let (table, problems) = as_table(&kind, &found, &args);
+        let (table, problems) = as_table(&kind, &found, &Conditions::default(), &args);
         assert!(table.contains("b     10.65.0.0/16"), "{table}");
+        assert!(table.lines().nth(1).is_some_and(|row| row.ends_with("ok")), "{table}");
         assert_eq!(problems.len(), 1);
         assert!(problems[0].contains("ippools/a") && problems[0].contains("repair or delete it"), "{problems:?}");
         let (items, problems) = store::sorted_out(&found, &kind.json);

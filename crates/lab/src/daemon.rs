@@ -61,7 +61,7 @@ impl Node {
         self.dir.join("margayd.log")
     }
 
-    /// Where the daemon looks for passwords, as `NAME/KEY`; not there until somebody makes it.
+    /// The folder that the daemon reads passwords from, as NAME/KEY.
     pub fn secrets(&self) -> PathBuf {
         self.dir.join("secrets")
     }

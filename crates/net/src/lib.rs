@@ -3,6 +3,7 @@
 
 mod asn;
 mod cidr;
+mod glob;
 mod mac;
 mod prefix_map;
 mod route;
@@ -10,6 +11,7 @@ mod time;
 
 pub use asn::{Asn, AsnError};
 pub use cidr::{Cidr, CidrError, Family};
+pub use glob::glob_matches;
 pub use mac::{Mac, MacError};
 pub use prefix_map::PrefixMap;
 pub use route::{

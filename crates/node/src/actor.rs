@@ -14,10 +14,11 @@ use margay_datastore::{KeyValue, PrefixEvent, Revision};
 use margay_felix_agent::{FelixHandle, HostRoutes, ToFelix};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::bgp_config::{self, BgpPlan, BgpResources};
+use crate::bgp_config::{self, BgpPlan, BgpResources, PlanProblem};
 use crate::changes::Told;
 use crate::cluster::{Cluster, Watched};
 use crate::drain_record::DrainRecord;
+use crate::object_status::{self, Findings};
 use crate::options;
 use crate::ownership;
 use crate::secret;
@@ -82,6 +83,9 @@ pub(crate) struct Actor {
     drain_record: DrainRecord,
     drain_asked: Vec<Done>,
     problems: Vec<String>,
+    /// Those of the last plan; None before the first.
+    plan_problems: Option<Vec<PlanProblem>>,
+    findings: watch::Sender<Option<Arc<Findings>>>,
     policy_problems: Vec<String>,
     pools: Arc<Vec<IpPool>>,
     node_labels: Arc<Labels>,
@@ -99,6 +103,7 @@ impl Actor {
         felix: FelixHandle,
         speaker: SpeakerHandle,
         shared: watch::Sender<Arc<Shared>>,
+        findings: watch::Sender<Option<Arc<Findings>>>,
         secrets: PathBuf,
         drain_record: DrainRecord,
     ) -> Actor {
@@ -123,6 +128,8 @@ impl Actor {
             drain_record,
             drain_asked: Vec::new(),
             problems: Vec::new(),
+            plan_problems: None,
+            findings,
             policy_problems: Vec::new(),
             pools: Arc::default(),
             node_labels: Arc::default(),
@@ -311,6 +318,7 @@ impl Actor {
 
     async fn follow(&mut self, mut plan: BgpPlan) {
         self.problems = plan.problems.iter().map(ToString::to_string).collect();
+        self.plan_problems = Some(plan.problems.clone());
         if self.plan.as_ref().map(|last| &last.log_severity) != Some(&plan.log_severity) {
             options::set_log_severity(plan.log_severity.as_deref());
         }
@@ -379,5 +387,15 @@ impl Actor {
             warnings,
         };
         self.shared.send_replace(Arc::new(shared));
+        if let Some(problems) = &self.plan_problems {
+            let found = object_status::findings(problems, &cluster.invalid);
+            self.findings.send_if_modified(|known| {
+                let changed = known.as_deref() != Some(&found);
+                if changed {
+                    *known = Some(Arc::new(found));
+                }
+                changed
+            });
+        }
     }
 }

@@ -14,6 +14,7 @@ mod drain_record;
 mod metrics;
 mod node;
 mod node_status;
+mod object_status;
 mod options;
 mod ownership;
 mod register;

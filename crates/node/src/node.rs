@@ -26,6 +26,7 @@ use crate::cni::{Cni, Notes};
 use crate::drain_record::DrainRecord;
 use crate::metrics;
 use crate::node_status::Reporter;
+use crate::object_status;
 use crate::options::NodeOptions;
 use crate::registration::Registrar;
 use crate::restart;
@@ -85,8 +86,11 @@ async fn start(options: NodeOptions) -> Result<(), Exit> {
 
     let (shared_sender, shared) = watch::channel(Arc::new(Shared::default()));
     let (actor_sender, messages) = mpsc::channel(QUEUE);
+    let (findings_sender, findings) = watch::channel(None);
+    let secrets = options.secrets.clone();
     let drain_record = DrainRecord::open(&options.state);
-    let actor = Actor::new(&name, felix.clone(), speaker.clone(), shared_sender, options.secrets.clone(), drain_record);
+    let actor =
+        Actor::new(&name, felix.clone(), speaker.clone(), shared_sender, findings_sender, secrets, drain_record);
     tasks.spawn("the task that knows the cluster", actor.run(messages));
 
     let to_felix = felix.clone();
@@ -133,6 +137,14 @@ async fn start(options: NodeOptions) -> Result<(), Exit> {
     let bgp = BgpApi { speaker: speaker.clone(), events, host };
     let (stop_metrics, stopped) = watch::channel(false);
     tasks.spawn("the metrics", metrics::serve(metrics_listen, api::metrics_router(bgp.clone()), stopped));
+    let object_status = object_status::Reporter {
+        node: name.clone(),
+        store: store.clone(),
+        findings,
+        actor: actor_sender.clone(),
+        pace: object_status::Pace::NODE,
+    };
+    tasks.spawn("the status of objects that cannot be followed", object_status.run());
     let reporter = Reporter {
         node: name.clone(),
         store,

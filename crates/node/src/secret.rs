@@ -37,10 +37,11 @@ pub(crate) fn read(directory: &Path, reference: &SecretKeyRef) -> Result<String,
         return Err(format!("'{}/{}' does not name a secret", reference.name, reference.key));
     }
     let path = directory.join(&reference.name).join(&reference.key);
-    let text = std::fs::read_to_string(&path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+    let text = std::fs::read_to_string(&path)
+        .map_err(|error| format!("cannot read {}: {error}; write the password to that file", path.display()))?;
     let password = text.trim_end_matches(['\r', '\n']);
     match password.len() {
-        0 => Err(format!("{} is empty", path.display())),
+        0 => Err(format!("{} is empty; write the password to it", path.display())),
         // The kernel's limit, TCP_MD5SIG_MAXKEYLEN.
         1..=80 => Ok(password.to_owned()),
         len => Err(format!("the password in {} has {len} bytes; TCP-MD5 takes at most 80", path.display())),

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use margay_net::{Asn, Cidr};
+use margay_net::{Asn, Cidr, glob_matches};
 use smallvec::SmallVec;
 
 use super::index::{Hits, PrefixIndex};
-use super::{ExportPolicy, ImportPolicy, RouteMatch, RouteOrigin, RuleAction, RuleSet, SetOperation, glob};
+use super::{ExportPolicy, ImportPolicy, RouteMatch, RouteOrigin, RuleAction, RuleSet, SetOperation};
 use crate::wire::{AsPath, Attributes, Community, ExtendedCommunity, LargeCommunity, SegmentKind};
 
 /// As many entries as this are looked through one after the other, faster than an index would be.
@@ -198,7 +198,7 @@ impl RouteMatch {
         let large = |&[global_administrator, local_data_1, local_data_2]: &[u32; 3]| {
             known.large_communities.contains(&LargeCommunity { global_administrator, local_data_1, local_data_2 })
         };
-        let leaves_by = |name: &str| self.interfaces.iter().any(|pattern| glob::matches(pattern, name));
+        let leaves_by = |name: &str| self.interfaces.iter().any(|pattern| glob_matches(pattern, name));
         (self.origins.is_empty() || self.origins.contains(&route.origin))
             && self.local_pref.is_none_or(|wanted| wanted == route.local_pref)
             && self.communities.iter().all(|&community| known.communities.contains(&Community(community)))

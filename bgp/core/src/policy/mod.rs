@@ -1,7 +1,6 @@
 //! Import and export policy: what an operator writes (here) and how it is evaluated ([`Policy`]).
 
 mod evaluate;
-mod glob;
 mod index;
 
 use margay_net::{Asn, Cidr, LocalRouteSource};

@@ -8,6 +8,7 @@ mod export;
 mod filters;
 mod import;
 mod peerings;
+mod problem;
 mod services;
 mod session;
 
@@ -19,7 +20,6 @@ mod shown;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::net::IpAddr;
 
 use margay_api::kinds::{
@@ -34,6 +34,7 @@ use margay_net::{Asn, Cidr, Family};
 pub(crate) use cluster::{addresses, node_asn, router_id};
 use cluster::{cluster_id, listen_port};
 use peerings::Peering;
+pub(crate) use problem::{Cause, PlanProblem};
 
 /// Reads the password that a reference names, or says why it can't.
 pub(crate) type ReadSecret<'a> = &'a dyn Fn(&SecretKeyRef) -> Result<String, String>;
@@ -93,20 +94,6 @@ pub(crate) enum SessionKind {
     Node,
     Mesh,
     LocalWorkload,
-}
-
-/// What of the resources could not be followed.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct PlanProblem {
-    pub(crate) object: String,
-    /// With advice.
-    pub(crate) reason: String,
-}
-
-impl fmt::Display for PlanProblem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.object, self.reason)
-    }
 }
 
 /// Communities for what is announced of a prefix.
@@ -174,7 +161,7 @@ impl Planner<'_> {
                      for each address; take one of them away",
                     peering.address, peering.port, known.remote_port
                 );
-                self.problem(&peering.object, reason);
+                self.problem(&peering.object, Cause::AddressInUse, reason);
             }
             return;
         }
@@ -190,14 +177,14 @@ impl Planner<'_> {
                 }
                 self.insert(name, config, peering.source());
             }
-            Err(reason) => {
+            Err(unresolved) => {
                 let kept = self.last.and_then(|last| last.config.peers.get(&name)).cloned();
                 let outcome = if kept.is_some() {
                     "the last good configuration of the session stays"
                 } else {
                     "the session is left out until then"
                 };
-                self.problem(&peering.object, format!("{reason}; {outcome}"));
+                self.problem(&peering.object, unresolved.cause, format!("{}; {outcome}", unresolved.reason));
                 if let Some(config) = kept {
                     self.keep(name, config, peering.source());
                 }
@@ -209,7 +196,8 @@ impl Planner<'_> {
     fn keep_unreadable(&mut self, unreadable: &[PlanProblem]) {
         let last = self.last;
         for problem in unreadable {
-            self.problem(&problem.object, format!("{}; its sessions stay as they are until then", problem.reason));
+            let reason = format!("{}; its sessions stay as they are until then", problem.reason);
+            self.problem(&problem.object, problem.cause, reason);
             for (name, source) in last.iter().flat_map(|last| &last.sessions) {
                 let config = last.and_then(|last| last.config.peers.get(name)).cloned();
                 if let Some(config) = config.filter(|_| source.object == problem.object) {
@@ -246,8 +234,8 @@ impl Planner<'_> {
         }
     }
 
-    fn problem(&mut self, object: &str, reason: String) {
-        let problem = PlanProblem { object: object.to_owned(), reason };
+    fn problem(&mut self, object: &str, cause: Cause, reason: String) {
+        let problem = PlanProblem { object: object.to_owned(), cause, reason };
         // A selector that makes many sessions would say the same of each.
         if !self.problems.contains(&problem) {
             self.problems.push(problem);
@@ -282,7 +270,7 @@ impl Planner<'_> {
                 "spec.prefixAdvertisements: '{name}' of {cidr} is neither a community nor a name of one in \
                  spec.communities; {outcome}"
             );
-            self.problem(&object, reason);
+            self.problem(&object, Cause::Community, reason);
             if let Some(last) = self.last {
                 resolved.clone_from(&last.advertisements);
             }

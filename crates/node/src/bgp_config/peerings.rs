@@ -9,7 +9,7 @@ use margay_api::selector::Selector;
 use margay_net::{Asn, Family};
 
 use super::cluster::{addresses, cluster_id, listen_port, node_asn};
-use super::{BgpResources, PlanProblem, SessionKind, SessionSource};
+use super::{BgpResources, Cause, PlanProblem, SessionKind, SessionSource};
 
 /// A session that is asked for.
 pub(super) struct Peering<'a> {
@@ -57,7 +57,9 @@ pub(super) fn all<'a>(
     for peer in resources.peers.values() {
         match Selectors::of(peer) {
             Ok(selectors) => explicit.push((peer, selectors)),
-            Err(reason) => expansion.unreadable.push(PlanProblem { object: object_of(peer), reason }),
+            Err(reason) => {
+                expansion.unreadable.push(PlanProblem { object: object_of(peer), cause: Cause::Selector, reason });
+            }
         }
     }
     for global in [true, false] {
@@ -139,7 +141,7 @@ impl<'a> Expansion<'a> {
             let (Some((address, port)), Some(asn)) = (spec.peer_address(), spec.as_number) else {
                 let reason =
                     "it needs spec.peerIP (an address, or one with a port) and spec.asNumber; repair it".to_owned();
-                self.unreadable.push(PlanProblem { object: object_of(peer), reason });
+                self.unreadable.push(PlanProblem { object: object_of(peer), cause: Cause::Incomplete, reason });
                 return;
             };
             let node = self.resources.nodes.values().find(|node| addresses(node).any(|own| own == address));

@@ -13,6 +13,7 @@ use margay_net::{Cidr, Family};
 use super::cluster::cluster_id;
 use super::filters::Direction;
 use super::peerings::Peering;
+use super::problem::{Cause, Unresolved};
 use super::{Planner, SessionKind, import};
 
 /// The session, as both policies see it.
@@ -28,7 +29,7 @@ pub(super) struct SessionView<'a> {
 
 impl Planner<'_> {
     /// The configuration of a peering, or what of it can't be resolved, and what to do.
-    pub(super) fn session(&self, peering: &Peering<'_>) -> Result<PeerConfig, String> {
+    pub(super) fn session(&self, peering: &Peering<'_>) -> Result<PeerConfig, Unresolved> {
         let (spec, node) = (peering.spec, self.resources.node);
         let family = Family::of(peering.address);
         let own = node.spec.bgp_address(family);
@@ -62,7 +63,9 @@ impl Planner<'_> {
         peer.add_path = add_path(spec.add_path.as_ref());
         peer.max_prefixes = spec.max_prefixes.as_ref().map(max_prefixes).unwrap_or_default();
         if let Some(reference) = spec.password.as_ref().and_then(|password| password.secret_key_ref.as_ref()) {
-            peer.password = Some(Secret::new((self.secret)(reference)?));
+            let password = (self.secret)(reference);
+            let password = password.map_err(|reason| Unresolved { cause: Cause::Secret, reason })?;
+            peer.password = Some(Secret::new(password));
         }
         let is_reflector = |node| cluster_id(node).is_some();
         let session = SessionView {
@@ -79,11 +82,14 @@ impl Planner<'_> {
     }
 
     /// The filters of a session, in order.
-    fn filters_of(&self, spec: &BgpPeerSpec) -> Result<Vec<&BgpFilterSpec>, String> {
+    fn filters_of(&self, spec: &BgpPeerSpec) -> Result<Vec<&BgpFilterSpec>, Unresolved> {
         let filters = self.resources.filters;
         let found = spec.filters.iter().map(|name| match filters.get(name) {
             Some(filter) => Ok(&filter.spec),
-            None => Err(format!("spec.filters: there is no BGPFilter '{name}'; create it, or take it out")),
+            None => Err(Unresolved {
+                cause: Cause::Filter,
+                reason: format!("spec.filters: there is no BGPFilter '{name}'; create it, or take it out"),
+            }),
         });
         found.collect()
     }

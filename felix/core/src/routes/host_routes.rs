@@ -1,7 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use margay_net::Cidr;
+use margay_net::{Cidr, glob_matches};
 
 /// What felix has to do for BGP beside programming its routes, as a whole.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -29,7 +29,7 @@ impl HostRoutes {
 
     /// Tells whether an interface's addresses are not announced.
     pub(super) fn ignores(&self, interface: &str) -> bool {
-        self.ignored_interfaces.iter().any(|glob| matches(glob.as_bytes(), interface.as_bytes()))
+        self.ignored_interfaces.iter().any(|glob| glob_matches(glob, interface))
     }
 
     /// The addresses that the node must have on an interface.
@@ -40,57 +40,5 @@ impl HostRoutes {
     /// The prefix of the host route to a peer that is reached by a gateway, and the gateway.
     pub(super) fn gateway_of(&self, prefix: Cidr) -> Option<IpAddr> {
         self.reachable_by.get(&prefix.addr()).copied().filter(|_| prefix.is_host())
-    }
-}
-
-/// Matches as a shell does without brackets: `*` any text, `?` one byte.
-fn matches(glob: &[u8], text: &[u8]) -> bool {
-    let (mut at, mut seen) = (0, 0);
-    // Where the last star stands, and the text up to which it reaches.
-    let mut star = None;
-    while seen < text.len() {
-        match glob.get(at) {
-            Some(b'*') => {
-                star = Some((at, seen));
-                at += 1;
-            }
-            Some(byte) if *byte == b'?' || *byte == text[seen] => {
-                at += 1;
-                seen += 1;
-            }
-            _ => {
-                let Some((place, reach)) = star else { return false };
-                star = Some((place, reach + 1));
-                at = place + 1;
-                seen = reach + 1;
-            }
-        }
-    }
-    glob[at..].iter().all(|byte| *byte == b'*')
-}
-
-#[cfg(test)]
-mod tests {
-    use super::matches;
-
-    #[test]
-    fn a_glob_matches_as_a_shells_does() {
-        let cases = [
-            ("lo", "lo", true),
-            ("lo", "lo0", false),
-            ("lo*", "lo", true),
-            ("eth?", "eth0", true),
-            ("eth?", "eth", false),
-            ("eth?", "eth10", false),
-            ("*", "anything", true),
-            ("*.cali", "vxlan.cali", true),
-            ("*.cali", "vxlan.calico", false),
-            ("e*h*1", "eth0.101", true),
-            ("e*h*1", "eth0.102", false),
-            ("**", "", true),
-        ];
-        for (glob, name, expected) in cases {
-            assert_eq!(matches(glob.as_bytes(), name.as_bytes()), expected, "{glob} {name}");
-        }
     }
 }

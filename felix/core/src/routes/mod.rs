@@ -8,6 +8,7 @@
 //! ```
 
 mod announce;
+mod desired;
 mod failures;
 mod fib;
 mod for_bgp;
@@ -15,7 +16,9 @@ mod host;
 mod host_routes;
 mod io;
 mod kernel;
+mod links;
 mod local;
+mod observed;
 mod outcome;
 mod plan;
 mod reconciler;

@@ -1,16 +1,14 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 
-use margay_net::{Cidr, Family, Instant, LinkState, LocalRouteSource, NextHop, ResolvedNextHop};
+use margay_net::{Cidr, Family, Instant, LinkState, LocalRouteSource};
 
 use super::announce::Announcements;
 use super::failures::Failures;
 use super::fib::Fib;
-use super::host::{Host, source};
+use super::host::Host;
 use super::host_routes::HostRoutes;
-use super::io::{
-    Counts, Input, InterfaceAddress, KernelNeighbour, KernelOp, KernelRoute, LinkInfo, Object, Output, Target,
-};
+use super::io::{Counts, Input, KernelOp, Object, Output};
 use super::kernel::Kernel;
 use super::local::Local;
 use super::recursion::Recursion;
@@ -60,10 +58,10 @@ pub struct RouteReconciler {
     /// Pods' links whose addresses are to be compared.
     pub(super) peering_links: BTreeSet<u32>,
     pub(super) address_failures: Failures<(u32, IpAddr)>,
-    in_sync: bool,
-    dumped: bool,
+    pub(super) in_sync: bool,
+    pub(super) dumped: bool,
     /// The source of what the host sends over BGP routes, by family.
-    sources: BTreeMap<Family, IpAddr>,
+    pub(super) sources: BTreeMap<Family, IpAddr>,
     /// Prefixes of pods and blocks to compare; then those that have something to be removed.
     pub(super) local_dirty: BTreeSet<Cidr>,
     pub(super) doomed: BTreeSet<Cidr>,
@@ -279,62 +277,6 @@ impl RouteReconciler {
         name.starts_with(&self.config.pod_interface_prefix)
     }
 
-    /// The interface whose pod has the address. If several claim it, the first by name whose link is up.
-    pub(super) fn owner(&self, addr: IpAddr) -> Option<&str> {
-        let is_up = |name: &&str| self.host.link(name).is_some_and(|link| link.up);
-        self.local.owners(addr).find(is_up).or_else(|| self.local.owners(addr).next())
-    }
-
-    /// What the kernel should have for a prefix.
-    pub(super) fn desired(&self, prefix: Cidr) -> Option<KernelRoute> {
-        if prefix.is_host()
-            && let Some(owner) = self.owner(prefix.addr())
-        {
-            let link = self.host.link(owner).filter(|link| link.up)?;
-            return Some(KernelRoute::workload(prefix, link.index));
-        }
-        if self.local.blocks().contains(&prefix) && !prefix.is_host() {
-            return Some(KernelRoute::blackhole(prefix));
-        }
-        if let Some(gateway) = self.for_bgp.gateway_of(prefix) {
-            return self.peer_route(prefix, gateway);
-        }
-        let target = self.fib.target(prefix).filter(|_| self.for_bgp.is_programmed(prefix))?;
-        Some(KernelRoute::bgp(prefix, target, self.sources.get(&prefix.family()).copied()))
-    }
-
-    /// The node's own way to an address, other than BGP's: to a pod, to a peer by its gateway, or nowhere within a block, with
-    /// the prefix's length.
-    pub(super) fn own_way(&self, addr: IpAddr) -> Option<(u8, Option<ResolvedNextHop>)> {
-        let host = Cidr::host(addr);
-        if let Some(owner) = self.owner(addr) {
-            let is_up = self.host.link(owner).is_some_and(|link| link.up);
-            let next_hops = [NextHop { addr, interface: Some(owner.to_owned()) }].into();
-            return Some((host.len(), is_up.then_some(ResolvedNextHop { next_hops, metric: METRIC })));
-        }
-        if let Some(Target::Via(hops)) =
-            self.for_bgp.gateway_of(host).and_then(|gateway| self.peer_route(host, gateway)).map(|route| route.target)
-        {
-            let next_hops = hops.into_iter().filter_map(|hop| {
-                Some(NextHop {
-                    addr: hop.gateway?,
-                    interface: Some(self.host.link_by_index(hop.interface)?.name.clone()),
-                })
-            });
-            return Some((host.len(), Some(ResolvedNextHop { next_hops: next_hops.collect(), metric: METRIC })));
-        }
-        let block = self.local.blocks().iter().find(|block| block.contains(addr))?;
-        Some((block.len(), None))
-    }
-
-    pub(super) fn desired_neighbour(&self, prefix: Cidr) -> Option<KernelNeighbour> {
-        let addr = Some(prefix.addr()).filter(|_| prefix.is_host())?;
-        let owner = self.owner(addr)?;
-        let mac = self.local.endpoint(owner)?.mac?;
-        let link = self.host.link(owner).filter(|link| link.up)?;
-        Some(KernelNeighbour { interface: link.index, addr, mac })
-    }
-
     /// Has a prefix compared.
     pub(super) fn mark(&mut self, prefix: Cidr) {
         let ours = self.kernel.route(prefix, METRIC);
@@ -347,7 +289,7 @@ impl RouteReconciler {
         }
     }
 
-    fn mark_all(&mut self) {
+    pub(super) fn mark_all(&mut self) {
         let mut all: BTreeSet<Cidr> = self.kernel.prefixes().collect();
         all.extend(self.kernel.neighbour_addresses().map(Cidr::host));
         all.extend(self.local.addresses().map(Cidr::host));
@@ -359,242 +301,12 @@ impl RouteReconciler {
         self.review = true;
     }
 
-    fn retry(&mut self, now: Instant, all: bool) {
+    pub(super) fn retry(&mut self, now: Instant, all: bool) {
         for prefix in self.failures.take_due(now, all) {
             self.mark(prefix);
         }
         for (interface, _) in self.address_failures.take_due(now, all) {
             self.peering_links.insert(interface);
-        }
-    }
-
-    fn link(&mut self, link: LinkInfo, now: Instant) {
-        let old = self.host.set_link(link.clone());
-        if old.as_ref() == Some(&link) {
-            return;
-        }
-        if let Some(old) = old {
-            let with_bgp = !self.is_pod(&link.name);
-            let is_used = !self.kernel.using(link.index, with_bgp).is_empty() || self.recursion.uses(link.index);
-            if old.up != link.up && is_used {
-                // IPv4 routes go silently when an interface is set down. Looking costs the kernel a walk over all routes.
-                self.queue.push_back(Output::Inspect { interface: link.index });
-            }
-            if old.up && !link.up {
-                for addr in self.kernel.drop_neighbours(link.index) {
-                    self.mark(Cidr::host(addr));
-                }
-            }
-            if old.name != link.name {
-                self.link_changed(&old.name, now);
-            }
-        }
-        self.link_changed(&link.name, now);
-    }
-
-    fn link_gone(&mut self, index: u32, now: Instant) {
-        let Some(link) = self.host.remove_link(index) else { return };
-        self.recursion.inspected(index, &[]);
-        for addr in self.kernel.drop_neighbours(index) {
-            self.mark(Cidr::host(addr));
-        }
-        for (prefix, metric) in self.kernel.using(index, !self.is_pod(&link.name)) {
-            let hops = match self.kernel.route(prefix, metric).map(|route| &route.target) {
-                Some(Target::Via(hops)) => hops.len(),
-                _ => 0,
-            };
-            if hops == 1 {
-                self.kernel.remove(prefix, metric);
-            } else {
-                self.queue.push_back(Output::Resync);
-            }
-            self.mark(prefix);
-        }
-        self.link_changed(&link.name, now);
-    }
-
-    /// Looks again at everything that a link's name stands in.
-    fn link_changed(&mut self, name: &str, now: Instant) {
-        self.recursion.review();
-        if self.is_pod(name) {
-            self.peering_links.extend(self.host.link(name).map(|link| link.index));
-            let addresses = self.local.endpoint(name).map(|endpoint| endpoint.addresses.clone()).unwrap_or_default();
-            addresses.into_iter().for_each(|addr| self.mark(Cidr::host(addr)));
-        } else {
-            self.changed_links.insert(name.to_owned());
-            self.resolve();
-            self.update_sources();
-            self.mark_peer_routes();
-            self.review = true;
-        }
-        self.retry(now, true);
-    }
-
-    fn address(&mut self, address: &InterfaceAddress, now: Instant) {
-        if self.host.set_address(address) {
-            self.addresses_changed(address.interface, None, now);
-        }
-    }
-
-    fn addresses_changed(&mut self, interface: u32, lost: Option<IpAddr>, now: Instant) {
-        if self.recursion.uses(interface) || self.has_peer_routes_on(interface) {
-            // IPv4 routes go silently with the address that they need.
-            self.queue.push_back(Output::Inspect { interface });
-        }
-        if let Some(link) = self.host.link_by_index(interface) {
-            let link = link.clone();
-            if self.is_pod(&link.name) {
-                self.pod_addresses_changed(&link, lost);
-            } else {
-                self.link_changed(&link.name, now);
-            }
-        }
-    }
-
-    fn resolve(&mut self) {
-        let mut dirty = BTreeSet::new();
-        self.fib.resolve(&self.host, &mut dirty);
-        dirty.into_iter().for_each(|prefix| self.mark(prefix));
-    }
-
-    fn update_sources(&mut self) {
-        for family in Family::ALL {
-            let new = source(&self.host, &self.config.node_addresses, family);
-            let old = match new {
-                Some(addr) => self.sources.insert(family, addr),
-                None => self.sources.remove(&family),
-            };
-            if old != new {
-                let of_family: Vec<_> = self.fib.prefixes().filter(|prefix| prefix.family() == family).collect();
-                of_family.into_iter().for_each(|prefix| self.mark(prefix));
-            }
-        }
-    }
-
-    fn route_event(&mut self, route: &KernelRoute, gone: bool, by_hand: bool, now: Instant) {
-        if self.recursion.note(route, gone) {
-            self.queue.push_back(Output::ListOthersRoutes);
-        }
-        let prefix = route.prefix;
-        let known = self.kernel.route(prefix, route.metric).is_some();
-        if !route.is_ours() && !known {
-            // A stranger's route that goes may have been in the way.
-            if gone && self.failures.reason(prefix).is_some() {
-                self.retry(now, true);
-            }
-            return;
-        }
-        let was_right = self.diff(prefix).is_empty();
-        let news = if gone { self.kernel.note_gone(route) } else { self.kernel.set(route.clone()) };
-        if news {
-            self.blame(prefix, Object::of(route.protocol), was_right && by_hand);
-            self.mark(prefix);
-        }
-    }
-
-    fn dump(&mut self, routes: Vec<KernelRoute>, neighbours: Vec<KernelNeighbour>, blame: bool) {
-        if !self.recursion.is_idle() {
-            // Whatever made everything else be listed has made these doubtful, too.
-            self.queue.push_back(Output::ListOthersRoutes);
-        }
-        let first = !self.dumped;
-        let mut changed = BTreeSet::new();
-        let listed: BTreeSet<_> = routes.iter().map(|route| (route.prefix, route.metric)).collect();
-        let lost: Vec<_> = self
-            .kernel
-            .routes()
-            // Of a stranger's route in our place is only known what was told.
-            .filter(|route| route.is_ours() && !listed.contains(&(route.prefix, route.metric)))
-            .map(|route| (route.prefix, route.metric))
-            .collect();
-        for (prefix, metric) in lost {
-            self.kernel.remove(prefix, metric);
-            changed.insert(prefix);
-        }
-        for route in routes {
-            let prefix = route.prefix;
-            if first && route.protocol == BGP && route.metric == METRIC {
-                self.keep(&route);
-            }
-            if self.kernel.set(route) {
-                changed.insert(prefix);
-            }
-        }
-        let on_pods: BTreeSet<_> = neighbours
-            .into_iter()
-            .filter(|entry| self.host.link_by_index(entry.interface).is_some_and(|link| self.is_pod(&link.name)))
-            .collect();
-        let known: BTreeSet<_> =
-            self.kernel.neighbour_addresses().flat_map(|addr| self.kernel.neighbours_of(addr)).collect();
-        for entry in known.difference(&on_pods) {
-            self.kernel.set_neighbour(entry.interface, entry.addr, None);
-            changed.insert(Cidr::host(entry.addr));
-        }
-        for entry in on_pods.difference(&known) {
-            self.kernel.set_neighbour(entry.interface, entry.addr, Some(entry.mac));
-            changed.insert(Cidr::host(entry.addr));
-        }
-        self.dumped = true;
-        if first {
-            self.mark_all();
-        }
-        for prefix in changed {
-            let object = self.kernel.route(prefix, METRIC).and_then(|route| Object::of(route.protocol));
-            self.blame(prefix, object, blame && !first);
-            self.mark(prefix);
-        }
-    }
-
-    /// Treats a BGP route that was there at the start as the speaker's.
-    fn keep(&mut self, route: &KernelRoute) {
-        let hops = match &route.target {
-            Target::Via(hops) => hops,
-            Target::Blackhole => return self.fib.keep(route.prefix, None, &self.host),
-            Target::Other(_) => return,
-        };
-        let next_hops: Option<BTreeSet<NextHop>> = hops
-            .iter()
-            .map(|hop| {
-                let link = self.host.link_by_index(hop.interface)?;
-                Some(NextHop { addr: hop.gateway?, interface: Some(link.name.clone()) })
-            })
-            .collect();
-        if let Some(next_hops) = next_hops {
-            self.fib.keep(route.prefix, Some(next_hops), &self.host);
-        }
-    }
-
-    fn inspected(&mut self, interface: u32, routes: Vec<KernelRoute>) {
-        self.recursion.inspected(interface, &routes);
-        let routes: Vec<_> = routes.into_iter().filter(KernelRoute::is_ours).collect();
-        let with_bgp = self.host.link_by_index(interface).is_none_or(|link| !self.is_pod(&link.name));
-        let listed: BTreeSet<_> = routes.iter().map(|route| (route.prefix, route.metric)).collect();
-        for (prefix, metric) in self.kernel.using(interface, with_bgp) {
-            let ours = self.kernel.route(prefix, metric).is_some_and(KernelRoute::is_ours);
-            if ours && !listed.contains(&(prefix, metric)) {
-                self.kernel.remove(prefix, metric);
-                self.mark(prefix);
-            }
-        }
-        for route in routes {
-            let prefix = route.prefix;
-            if self.kernel.set(route) {
-                self.mark(prefix);
-            }
-        }
-    }
-
-    fn blame(&mut self, prefix: Cidr, object: Option<Object>, by_hand: bool) {
-        if !by_hand || !self.in_sync || !self.dumped || self.diff(prefix).is_empty() {
-            return;
-        }
-        let desired = self.desired(prefix).and_then(|route| Object::of(route.protocol));
-        let counted = match object {
-            Some(Object::Neighbour) => object,
-            other => desired.or(other),
-        };
-        if let Some(object) = counted {
-            *self.drift.entry(object).or_default() += 1;
         }
     }
 }

@@ -1,5 +1,6 @@
-/// Whether `pattern` matches all of `text`: `*` stands for any characters, `?` for one, anything else for itself.
-pub(super) fn matches(pattern: &str, text: &str) -> bool {
+/// Tells whether `pattern` matches all of an interface's name: `*` stands for any characters, `?` for one byte, anything
+/// else for itself, as in a shell without brackets.
+pub fn glob_matches(pattern: &str, text: &str) -> bool {
     let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
     let (mut at, mut seen) = (0, 0);
     // Where the last `*` is and how much of the text it stands for; a mismatch gives it one more.
@@ -46,9 +47,11 @@ mod tests {
             ("b*d*0", "bond0.100", true),
             ("b*d*0", "bond0.101", false),
             ("*ab*", "aab", true),
+            ("**", "", true),
+            ("eth?", "eth10", false),
         ];
         for (pattern, text, expected) in table {
-            assert_eq!(matches(pattern, text), expected, "{pattern} against {text}");
+            assert_eq!(glob_matches(pattern, text), expected, "{pattern} against {text}");
         }
     }
 }
