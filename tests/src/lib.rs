@@ -2,6 +2,7 @@
 
 pub mod bgp;
 pub mod datagrams;
+pub mod live;
 
 use std::collections::BTreeMap;
 

@@ -3,7 +3,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use margay_net::{Asn, Cidr, Family};
 use serde::{Serialize, Serializer};
@@ -140,10 +140,12 @@ impl Default for DecisionConfig {
 
 /// The node goes out of service: every route is announced with GRACEFUL_SHUTDOWN (RFC 8326; LOCAL_PREF 0 to internal
 /// peers), and withdrawn later.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Drain {
-    /// From when the drain was configured to the withdrawal of all routes.
+    /// From when the drain began to the withdrawal of all routes.
     pub withdraw_after: Duration,
+    /// When it began, where that was before this speaker was there; else it begins when it is configured.
+    pub began: Option<SystemTime>,
 }
 
 /// Peers that need not be named: whoever connects from `prefix` becomes a passive peer made from a template.

@@ -34,6 +34,7 @@ pub use policy::{
 };
 pub use speaker::{Options, Speaker};
 pub use view::{
-    AdvertisementReason, AdvertisementView, AttributesView, BfdView, Counters, FsmState, LossReason, PathSource,
-    PathView, PeerView, PrefixCounts, RejectReason, Rib, RouteCounts, RouteFilter, RouteView, WaitView, WhyView,
+    AdvertisementReason, AdvertisementView, AttributesView, BfdView, Counters, DrainView, FsmState, LossReason,
+    PathSource, PathView, PeerView, PrefixCounts, RejectReason, Rib, RouteCounts, RouteFilter, RouteView, WaitView,
+    WhyView,
 };

@@ -109,6 +109,14 @@ pub struct WaitView {
     pub until: Option<SystemTime>,
 }
 
+/// A drain of the whole node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct DrainView {
+    pub began: SystemTime,
+    /// When all routes are withdrawn; None once they are.
+    pub withdraws: Option<SystemTime>,
+}
+
 /// BFD of a peer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct BfdView {

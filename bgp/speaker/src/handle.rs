@@ -3,8 +3,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use margay_bgp_core::{
-    BfdSession, BfdState, ConfigError, Counters, Event, Input, Ownership, PeerName, PeerView, RefreshDirection,
-    ResolvedNextHop, Rib, RouteCounts, RouteFilter, RouteView, Speaker, SpeakerConfig, StopKind, WaitView, WhyView,
+    BfdSession, BfdState, ConfigError, Counters, DrainView, Event, Input, Ownership, PeerName, PeerView,
+    RefreshDirection, ResolvedNextHop, Rib, RouteCounts, RouteFilter, RouteView, Speaker, SpeakerConfig, StopKind,
+    WaitView, WhyView,
 };
 use margay_net::{Cidr, FromFelix};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
@@ -104,6 +105,11 @@ impl SpeakerHandle {
     /// Returns what holds the table itself up; what the sessions wait for is in [`PeerView::waits`].
     pub async fn waits(&self) -> Result<Vec<WaitView>, SpeakerGone> {
         self.query(Speaker::waits).await
+    }
+
+    /// Returns how far the node is drained; None where it isn't.
+    pub async fn drain(&self) -> Result<Option<DrainView>, SpeakerGone> {
+        self.query(Speaker::drain).await
     }
 
     /// Returns why a prefix is as it is.

@@ -47,6 +47,9 @@ fn render(status: &Status) -> String {
         "bgp",
         format!("{asn}  router id {router_id}  peers {up}/{} up  {}", status.bgp.peers.len(), status.bgp.listener),
     );
+    if !status.bgp.drain.is_empty() {
+        line("DRAIN", status.bgp.drain.clone());
+    }
     if !speaker {
         line(
             "ipam",

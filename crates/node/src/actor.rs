@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::bgp_config::{self, BgpPlan, BgpResources, PlanProblem};
 use crate::changes::Told;
 use crate::cluster::{Cluster, Watched};
+use crate::drain_record::DrainRecord;
 use crate::object_status::{self, Findings};
 use crate::options;
 use crate::ownership;
@@ -79,6 +80,7 @@ pub(crate) struct Actor {
     host_routes: Option<HostRoutes>,
     /// Asked for by the local API.
     drain: Option<Drain>,
+    drain_record: DrainRecord,
     drain_asked: Vec<Done>,
     problems: Vec<String>,
     /// Those of the last plan; None before the first.
@@ -103,6 +105,7 @@ impl Actor {
         shared: watch::Sender<Arc<Shared>>,
         findings: watch::Sender<Option<Arc<Findings>>>,
         secrets: PathBuf,
+        drain_record: DrainRecord,
     ) -> Actor {
         Actor {
             cluster: Cluster::new(node),
@@ -122,6 +125,7 @@ impl Actor {
             owners: None,
             host_routes: None,
             drain: None,
+            drain_record,
             drain_asked: Vec::new(),
             problems: Vec::new(),
             plan_problems: None,
@@ -318,7 +322,7 @@ impl Actor {
         if self.plan.as_ref().map(|last| &last.log_severity) != Some(&plan.log_severity) {
             options::set_log_severity(plan.log_severity.as_deref());
         }
-        plan.config.drain = self.drain.or(plan.config.drain);
+        plan.config.drain = self.drain.or(self.drain_record.follow(plan.config.drain, SystemTime::now()));
         if self.applied.as_deref() == Some(&plan.config) {
             self.plan = Some(plan);
             return;

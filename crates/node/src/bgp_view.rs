@@ -1,11 +1,11 @@
 //! The speaker's views in the words of the local API.
 
 use std::net::IpAddr;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use margay_bgp_core::{
-    AdvertisementView, AttributesView, BfdState, BfdView, FsmState, PathSource, PathView, PeerView, PrefixCounts,
-    RouteView, WaitView, WhyView,
+    AdvertisementView, AttributesView, BfdState, BfdView, DrainView, FsmState, PathSource, PathView, PeerView,
+    PrefixCounts, RouteView, WaitView, WhyView,
 };
 use margay_bgp_speaker::{ListenStatus, ListenerState};
 use margay_local_api::{BgpAdvertisement, BgpPathView, BgpPeerView, BgpRouteView, BgpWait, BgpWhy};
@@ -153,6 +153,19 @@ fn advertisement(view: &AdvertisementView) -> BgpAdvertisement {
     }
 }
 
+/// Since when the node is drained, and what comes next.
+pub(crate) fn drain(view: &DrainView, now: SystemTime) -> String {
+    let span = |seconds: u64| humantime::format_duration(Duration::from_secs(seconds)).to_string();
+    let since = span(seconds(now, view.began));
+    match view.withdraws {
+        Some(at) => {
+            let left = at.duration_since(now).unwrap_or_default().as_secs_f64().ceil() as u64;
+            format!("since {since}: routes carry GRACEFUL_SHUTDOWN, and are withdrawn in {}", span(left))
+        }
+        None => format!("since {since}: all routes are withdrawn, until `undrain`"),
+    }
+}
+
 /// Why nothing can connect to the speaker; empty where it listens.
 pub(crate) fn listener(state: &ListenerState) -> String {
     let failed = state.sockets.iter().filter(|socket| socket.status != ListenStatus::Listening);
@@ -172,7 +185,6 @@ pub(crate) mod tests {
     #![allow(clippy::unwrap_used)]
 
     use std::collections::{BTreeMap, BTreeSet};
-    use std::time::Duration;
 
     use margay_bgp_core::PeerName;
     use margay_net::{Asn, Family};
@@ -241,5 +253,15 @@ pub(crate) mod tests {
         peer_view.state = FsmState::Idle;
         peer_view.admin_up = false;
         assert_eq!(peer(&peer_view, now).reason, "shut down by configuration");
+    }
+
+    #[test]
+    fn a_drain_says_since_when_and_what_comes_next() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
+        let mut view =
+            DrainView { began: now - Duration::from_secs(125), withdraws: Some(now + Duration::from_millis(4_200)) };
+        assert_eq!(drain(&view, now), "since 2m 5s: routes carry GRACEFUL_SHUTDOWN, and are withdrawn in 5s");
+        view.withdraws = None;
+        assert_eq!(drain(&view, now), "since 2m 5s: all routes are withdrawn, until `undrain`");
     }
 }

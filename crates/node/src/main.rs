@@ -10,6 +10,7 @@ mod changes;
 mod cleanup;
 mod cluster;
 mod cni;
+mod drain_record;
 mod metrics;
 mod node;
 mod node_status;

@@ -23,6 +23,7 @@ use crate::bfd;
 use crate::bgp_events::EventLog;
 use crate::cluster::Watched;
 use crate::cni::{Cni, Notes};
+use crate::drain_record::DrainRecord;
 use crate::metrics;
 use crate::node_status::Reporter;
 use crate::object_status;
@@ -87,7 +88,9 @@ async fn start(options: NodeOptions) -> Result<(), Exit> {
     let (actor_sender, messages) = mpsc::channel(QUEUE);
     let (findings_sender, findings) = watch::channel(None);
     let secrets = options.secrets.clone();
-    let actor = Actor::new(&name, felix.clone(), speaker.clone(), shared_sender, findings_sender, secrets);
+    let drain_record = DrainRecord::open(&options.state);
+    let actor =
+        Actor::new(&name, felix.clone(), speaker.clone(), shared_sender, findings_sender, secrets, drain_record);
     tasks.spawn("the task that knows the cluster", actor.run(messages));
 
     let to_felix = felix.clone();

@@ -1,27 +1,43 @@
 //! Going out of service without loss: GRACEFUL_SHUTDOWN first (RFC 8326), withdrawal later.
 
+use std::time::SystemTime;
+
 use margay_net::{Instant, Now};
 
 use super::Speaker;
 use crate::config::{Drain, PeerConfig};
 use crate::io::EventKind;
 use crate::rib::DrainStage;
+use crate::view::DrainView;
 
 /// A drain of the whole node.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Draining {
-    began: Instant,
+    /// When it was configured first.
+    configured: Now,
     config: Drain,
     withdrawn: bool,
 }
 
 impl Draining {
+    fn began(&self) -> SystemTime {
+        self.config.began.unwrap_or(self.configured.wall)
+    }
+
     fn deadline(&self) -> Option<Instant> {
-        (!self.withdrawn).then(|| self.began + self.config.withdraw_after)
+        // How much of the time was over before. A clock that was set back does not make it longer.
+        let over = self.configured.wall.duration_since(self.began()).unwrap_or_default();
+        (!self.withdrawn).then(|| self.configured.mono + self.config.withdraw_after.saturating_sub(over))
     }
 }
 
 impl Speaker {
+    /// Returns how far the node is drained; None where it isn't.
+    pub fn drain(&self) -> Option<DrainView> {
+        let draining = self.drain?;
+        Some(DrainView { began: draining.began(), withdraws: draining.deadline().map(|deadline| self.wall(deadline)) })
+    }
+
     /// Begins, changes or ends the drain that is configured.
     pub(super) fn configure_drain(&mut self, wanted: Option<Drain>, now: Now) {
         match (&mut self.drain, wanted) {
@@ -31,7 +47,7 @@ impl Speaker {
                 draining.withdrawn = false;
             }
             (None, Some(config)) => {
-                self.drain = Some(Draining { began: now.mono, config, withdrawn: false });
+                self.drain = Some(Draining { configured: now, config, withdrawn: false });
                 let words = "routes are announced with GRACEFUL_SHUTDOWN";
                 self.event(None, EventKind::Drain(words.to_owned()));
             }

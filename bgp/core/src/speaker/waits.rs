@@ -89,7 +89,7 @@ impl Speaker {
     }
 
     /// Returns the wall clock's time of a deadline.
-    fn wall(&self, deadline: Instant) -> SystemTime {
+    pub(super) fn wall(&self, deadline: Instant) -> SystemTime {
         self.now.wall + deadline.since(self.now.mono)
     }
 }

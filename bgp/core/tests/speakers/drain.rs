@@ -17,7 +17,7 @@ fn pair() -> Network {
 }
 
 fn drain(net: &mut Network, drain: Option<u64>) {
-    net.nodes[0].config.drain = drain.map(|after| Drain { withdraw_after: seconds(after) });
+    net.nodes[0].config.drain = drain.map(|after| Drain { withdraw_after: seconds(after), began: None });
     net.configure(0);
 }
 
@@ -76,4 +76,26 @@ fn one_session_alone_is_drained_and_stays_up() {
     let said = "drain: routes are announced with GRACEFUL_SHUTDOWN".to_owned();
     assert!(net.events_of(0, 1).contains(&said));
     assert_eq!(net.nodes[1].fib.len(), 1);
+}
+
+#[test]
+fn a_drain_that_began_before_the_speaker_goes_on_where_it_was() {
+    for (ago, told) in [(20, true), (100, false)] {
+        let mut net = Network::new();
+        let (a, b) = (net.node(65001), net.node(65002));
+        net.join(a, b);
+        let began = Some(margay_net::Now::at(net.now).wall - seconds(ago));
+        net.nodes[0].config.drain = Some(Drain { withdraw_after: seconds(60), began });
+        net.configure_all();
+        net.announce(a, [prefix("10.1.0.0/26")]);
+        net.announce(b, [prefix("10.2.0.0/26")]);
+        net.run_until(seconds(5), "a session", |net| net.established(0, 1));
+        net.run(seconds(10));
+        assert_eq!(net.nodes[1].fib.len(), usize::from(told), "{ago} s ago");
+        let view = net.nodes[0].speaker.drain().unwrap();
+        assert_eq!(Some(view.began), began);
+        assert_eq!(view.withdraws, told.then(|| view.began + seconds(60)));
+        net.run(seconds(60));
+        assert!(net.nodes[1].fib.is_empty());
+    }
 }

@@ -52,7 +52,7 @@ fn trouble(net: &mut Network, links: &[usize], rng: &mut SmallRng) {
         }
         5 => {
             let withdraw_after = Duration::from_millis(rng.random_range(0..5000));
-            net.nodes[node].config.drain = Some(Drain { withdraw_after });
+            net.nodes[node].config.drain = Some(Drain { withdraw_after, began: None });
             net.configure(node);
             net.run(Duration::from_millis(rng.random_range(0..8000)));
             net.nodes[node].config.drain = None;

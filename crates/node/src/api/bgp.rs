@@ -88,19 +88,18 @@ impl BgpApi {
             router_id: config.as_ref().map(|config| config.router_id.to_string()),
             listener: bgp_view::listener(&self.speaker.listener_state()),
             peers: peers.iter().map(|peer| bgp_view::peer(peer, now)).collect(),
-            drain: self.drain_words(config.as_deref()),
+            drain: self.drain_words().await?,
         })
     }
 
-    /// How the node is drained, and by whom; empty where it isn't.
-    fn drain_words(&self, config: Option<&SpeakerConfig>) -> String {
-        let (drain, by) = match (self.host.drain_override(), config.and_then(|config| config.drain)) {
-            (Some(drain), _) => (drain, "on request, until undrain or a restart"),
-            (None, Some(drain)) => (drain, "by configuration"),
-            (None, None) => return String::new(),
+    /// How the node is drained, by whom, since when and what comes next; empty where it isn't.
+    async fn drain_words(&self) -> Result<String, ApiError> {
+        let Some(drain) = self.speaker.drain().await.map_err(stopping)? else { return Ok(String::new()) };
+        let by = match self.host.drain_override() {
+            Some(_) => "on request, until undrain or a restart,",
+            None => "by configuration",
         };
-        let after = humantime::format_duration(drain.withdraw_after);
-        format!("drained {by}: routes carry GRACEFUL_SHUTDOWN and are withdrawn after {after}")
+        Ok(format!("drained {by} {}", bgp_view::drain(&drain, SystemTime::now())))
     }
 
     async fn known(&self, peer: &str) -> Result<PeerView, ApiError> {
@@ -179,7 +178,7 @@ impl BgpApi {
     async fn drain(&self, drain: Option<Drain>) -> Result<BgpDone, ApiError> {
         let failed = |reason: String| ApiError::new(ApiError::INTERNAL, "the drain is not changed", reason);
         self.host.set_drain(drain).await.map_err(failed)?;
-        let words = self.drain_words(self.host.config().as_deref());
+        let words = self.drain_words().await?;
         Ok(BgpDone { done: if words.is_empty() { "not drained".to_owned() } else { words } })
     }
 
@@ -298,7 +297,7 @@ async fn reset(State(api): State<BgpApi>, bytes: Body) -> Answer<BgpDone> {
 async fn drain(State(api): State<BgpApi>, bytes: Body) -> Answer<BgpDone> {
     let request: BgpDrainRequest = body(bytes)?;
     let withdraw_after = request.withdraw_after_seconds.map_or(WITHDRAW_AFTER, Duration::from_secs);
-    work("drain", async move { api.drain(Some(Drain { withdraw_after })).await }).await
+    work("drain", async move { api.drain(Some(Drain { withdraw_after, began: None })).await }).await
 }
 
 async fn undrain(State(api): State<BgpApi>) -> Answer<BgpDone> {

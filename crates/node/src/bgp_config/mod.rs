@@ -286,7 +286,7 @@ impl Planner<'_> {
         speaker.graceful_restart = Some(GracefulRestartConfig::default());
         speaker.multipath = multipath(config);
         speaker.decision = decision(config);
-        speaker.drain = node.spec.drain.then(|| Drain { withdraw_after: config.drain_time() });
+        speaker.drain = node.spec.drain.then(|| Drain { withdraw_after: config.drain_time(), began: None });
         if config.bind_mode == Some(BindMode::NodeIP) {
             speaker.listen_addresses = addresses(node).chain(self.workload_peers.values().flatten().copied()).collect();
         }

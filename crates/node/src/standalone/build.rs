@@ -90,7 +90,7 @@ impl Builder<'_> {
         config.listen_addresses = file.listen.addresses.iter().copied().collect();
         config.multipath = multipath(&file.multipath);
         config.decision = decision(&file.decision);
-        config.drain = file.drain.as_ref().map(|drain| Drain { withdraw_after: drain.withdraw_after.0 });
+        config.drain = file.drain.as_ref().map(|drain| Drain { withdraw_after: drain.withdraw_after.0, began: None });
         config.graceful_restart =
             if file.graceful_restart.enabled.unwrap_or(true) { Some(restart(&file.graceful_restart)) } else { None };
         if let Some(time) = file.graceful_restart.restart_time.as_ref().filter(|time| time.value.0.as_secs() > 4095) {
