@@ -2,6 +2,8 @@
 
 pub mod bgp;
 pub mod datagrams;
+pub mod evil;
+pub mod lan;
 
 use std::collections::BTreeMap;
 
