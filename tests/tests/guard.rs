@@ -196,7 +196,13 @@ impl Scene {
             |to: Cidr| (to, format!("{to} in pool {pool} is neither a block nor a borrowed address of any node"));
         let covers =
             |to: Cidr| (to, format!("{to} covers pool {pool}, which only routers outside the cluster may announce"));
+        let of_node = |to: Cidr, what: &str, node: usize| {
+            let evil = lan::address(3);
+            (to, format!("{to} {what} of node {}, and it comes from {evil}, node {EVIL}", NODES[node]))
+        };
         vec![
+            of_node(prefix("10.50.0.2/32"), "is the address", 1),
+            of_node(prefix("10.50.0.0/25"), "covers 10.50.0.1, the address", 0),
             of(0, a),
             of(0, Cidr::host(self.addresses[0])),
             of(1, b),
@@ -253,12 +259,12 @@ fn over_the_mesh_an_evil_node_gets_its_own_block_and_nothing_else() {
             scene.wait_for_refusals(node, peer, &attempts.iter().cloned().collect())?;
             let counted = scene.counted(node, peer)?;
             let expected = [
-                ("belongs to another node", 5),
+                ("belongs to another node", 7),
                 ("covers a pool", 2),
                 ("in a pool, but neither a block nor a borrowed address", 3),
             ];
             ensure!(counted == expected.map(|(why, count)| (why.to_owned(), count)).into(), "{counted:?}");
-            for (reason, count) in [("not_owner", 5.0), ("covers_pool", 2.0), ("not_allocated", 3.0)] {
+            for (reason, count) in [("not_owner", 7.0), ("covers_pool", 2.0), ("not_allocated", 3.0)] {
                 let metric = scene.metric(node, peer, reason)?;
                 ensure!(metric == count, "{reason}: {metric} by the metrics");
             }
