@@ -12,10 +12,10 @@ use anyhow::{Context, Result, ensure};
 use margay_lab::Netns;
 use socket2::{Domain, Socket, Type};
 
-const OPEN: u8 = 1;
-const UPDATE: u8 = 2;
-const NOTIFICATION: u8 = 3;
-const KEEPALIVE: u8 = 4;
+pub(crate) const OPEN: u8 = 1;
+pub(crate) const UPDATE: u8 = 2;
+pub(crate) const NOTIFICATION: u8 = 3;
+pub(crate) const KEEPALIVE: u8 = 4;
 const HEADER: usize = 19;
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
@@ -89,7 +89,7 @@ pub fn keepalive() -> Vec<u8> {
     message(KEEPALIVE, &[])
 }
 
-fn message(kind: u8, body: &[u8]) -> Vec<u8> {
+pub(crate) fn message(kind: u8, body: &[u8]) -> Vec<u8> {
     let mut bytes = vec![0xff; 16];
     bytes.extend(u16::try_from(HEADER + body.len()).expect("a message is at most 4,096 bytes").to_be_bytes());
     bytes.push(kind);
@@ -97,7 +97,7 @@ fn message(kind: u8, body: &[u8]) -> Vec<u8> {
     bytes
 }
 
-fn length(part: &[u8]) -> [u8; 2] {
+pub(crate) fn length(part: &[u8]) -> [u8; 2] {
     u16::try_from(part.len()).expect("a message is at most 4,096 bytes").to_be_bytes()
 }
 
@@ -106,7 +106,7 @@ fn nlri(prefix: u32) -> [u8; 4] {
     [24, high, middle, low]
 }
 
-fn read_message(stream: &mut TcpStream) -> Result<(u8, Vec<u8>)> {
+pub(crate) fn read_message(stream: &mut TcpStream) -> Result<(u8, Vec<u8>)> {
     let mut header = [0; HEADER];
     stream.read_exact(&mut header).context("read a header")?;
     let length = usize::from(u16::from_be_bytes([header[16], header[17]]));

@@ -2,6 +2,8 @@
 
 pub mod bgp;
 pub mod datagrams;
+pub mod evil;
+pub mod lan;
 pub mod live;
 
 use std::collections::BTreeMap;

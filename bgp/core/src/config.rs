@@ -247,10 +247,11 @@ pub enum OwnershipCheck {
     Off,
     /// The peer is a node, told by the address it peers from: what is in a pool must be its own block or borrowed address,
     /// or lie in its own block where nobody else has borrowed it. A prefix that covers a pool, the default route included,
-    /// is refused, and so is any route with an ORIGINATOR_ID.
+    /// is refused, and so are one that is or covers another node's own address, and any route with an ORIGINATOR_ID.
     Node,
     /// The peer is a route reflector of the cluster: what is in a pool must belong to the node that ORIGINATOR_ID names,
-    /// or where there is none to the peer. A prefix that covers a pool is refused.
+    /// or where there is none to the peer, and likewise what is or covers a node's own address. A prefix that covers a
+    /// pool is refused.
     Reflector,
     /// The peer is a router: what is in a pool must be allocated exactly so, and come from the owner's AS where that is
     /// known to be the owner's alone. Default routes and prefixes that cover a pool are taken.

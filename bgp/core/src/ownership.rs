@@ -15,7 +15,8 @@ use crate::wire::Attributes;
 pub struct Ownership {
     /// What is guarded.
     pub pools: BTreeSet<Cidr>,
-    /// Blocks, and single addresses that another node than their block's owner uses, each with its owner.
+    /// Blocks, and single addresses that another node than their block's owner uses, each with its owner; outside of the
+    /// pools the nodes' own addresses.
     pub owned: BTreeMap<Cidr, Arc<Owner>>,
 }
 
@@ -38,6 +39,16 @@ pub(crate) struct Announcer {
     pub(crate) check: OwnershipCheck,
     /// The address that the session is with. A router id would not do, since a peer chooses its own.
     pub(crate) address: IpAddr,
+}
+
+impl Owner {
+    /// Whether a route of the cluster's inside is the node's own: by ORIGINATOR_ID, else by the session's address.
+    fn announced(&self, announcer: Announcer, attributes: &Attributes) -> bool {
+        match attributes.originator_id {
+            Some(originator) => self.router_id == Some(originator),
+            None => self.addresses.contains(&announcer.address),
+        }
+    }
 }
 
 /// The table of owners, made ready for use.
@@ -64,6 +75,8 @@ pub(crate) struct Affected {
     pools: BTreeSet<Cidr>,
     /// Owned prefixes: what lies in them.
     owned: PrefixMap<()>,
+    /// Nodes' own addresses: what covers them.
+    addresses: PrefixMap<()>,
     any: bool,
 }
 
@@ -73,7 +86,9 @@ impl Affected {
     }
 
     pub(crate) fn contains(&self, prefix: Cidr) -> bool {
-        self.owned.longest_match(prefix).is_some() || self.pools.iter().any(|pool| pool.overlaps(prefix))
+        self.owned.longest_match(prefix).is_some()
+            || self.addresses.within(prefix).next().is_some()
+            || self.pools.iter().any(|pool| pool.overlaps(prefix))
     }
 }
 
@@ -100,6 +115,9 @@ impl Guard {
                 None => self.owned.remove(cidr),
             };
             affected.owned.insert(cidr, ());
+            if cidr.is_host() && self.pools.longest_match(cidr).is_none() {
+                affected.addresses.insert(cidr, ());
+            }
             affected.any = true;
         };
         // Both are in order, so that one walk finds what differs.
@@ -145,8 +163,12 @@ impl Guard {
             return Err(RejectReason::ForgedOriginator);
         }
         if self.pools.longest_match(prefix).is_none() {
-            let covers = check != OwnershipCheck::External && self.pools.within(prefix).next().is_some();
-            return if covers { Err(RejectReason::CoversPool) } else { Ok(()) };
+            return match check {
+                OwnershipCheck::External => Ok(()),
+                _ if self.pools.within(prefix).next().is_some() => Err(RejectReason::CoversPool),
+                _ if self.others_address(announcer, prefix, attributes).is_some() => Err(RejectReason::NotOwner),
+                _ => Ok(()),
+            };
         }
         let (owned, owner) = self.owned.longest_match(prefix).ok_or(RejectReason::NotAllocated)?;
         match check {
@@ -157,13 +179,24 @@ impl Guard {
                 if right { Ok(()) } else { Err(RejectReason::WrongOriginAs) }
             }
             OwnershipCheck::Node | OwnershipCheck::Reflector => {
-                let own = match attributes.originator_id {
-                    Some(originator) => owner.router_id == Some(originator),
-                    None => owner.addresses.contains(&announcer.address),
-                };
-                if own { Ok(()) } else { Err(RejectReason::NotOwner) }
+                if owner.announced(announcer, attributes) {
+                    Ok(())
+                } else {
+                    Err(RejectReason::NotOwner)
+                }
             }
         }
+    }
+
+    /// Finds a node's own address in a prefix outside of the pools, where the route isn't of that node.
+    fn others_address(
+        &self,
+        announcer: Announcer,
+        prefix: Cidr,
+        attributes: &Attributes,
+    ) -> Option<(Cidr, &Arc<Owner>)> {
+        let mut addresses = self.owned.within(prefix).filter(|(owned, _)| owned.is_host());
+        addresses.find(|(_, owner)| !owner.announced(announcer, attributes))
     }
 
     /// Says why [`Guard::judge`] rejects a route, with names; `None` for a reason that is another's.
@@ -177,16 +210,21 @@ impl Guard {
         let owner = self.owned.longest_match(prefix);
         Some(match reason {
             RejectReason::NotOwner => {
-                let (owned, owner) = owner?;
-                let what =
-                    if owned == prefix { "belongs".to_owned() } else { format!("lies in {owned}, which belongs") };
+                let of_pool = self.pools.longest_match(prefix).is_some();
+                let (owned, owner) = if of_pool { owner? } else { self.others_address(announcer, prefix, attributes)? };
+                let what = match owned == prefix {
+                    true if of_pool => "belongs to".to_owned(),
+                    true => "is the address of".to_owned(),
+                    false if of_pool => format!("lies in {owned}, which belongs to"),
+                    false => format!("covers {}, the address of", owned.addr()),
+                };
                 let by = match attributes.originator_id {
                     Some(originator) => {
                         format!("it comes from ORIGINATOR_ID {originator}{}", self.node_by_id(originator))
                     }
                     None => format!("it comes from {}{}", announcer.address, self.node_by_address(announcer.address)),
                 };
-                format!("{prefix} {what} to node {}, and {by}", owner.node)
+                format!("{prefix} {what} node {}, and {by}", owner.node)
             }
             RejectReason::NotAllocated => {
                 let (pool, ()) = self.pools.longest_match(prefix)?;

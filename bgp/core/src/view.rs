@@ -240,7 +240,8 @@ pub enum RejectReason {
     FirstAs,
     /// AS_PATH has an AS_SET or AS_CONFED_SET (RFC 9774).
     AsSet,
-    /// It is, or lies in, a block or borrowed address of another node; see [`crate::OwnershipCheck`].
+    /// It is, or lies in, a block or borrowed address of another node, or it is or covers another node's own address; see
+    /// [`crate::OwnershipCheck`].
     NotOwner,
     /// It lies in a pool, and no block or borrowed address is so.
     NotAllocated,

@@ -22,7 +22,8 @@ pub(crate) struct Sources<'a, E> {
 }
 
 /// Computes the table. An address that is used by another node than the one that its block is affine to is that node's:
-/// a borrowed one. A block of a node that has no resource is nobody's.
+/// a borrowed one. A block of a node that has no resource is nobody's. A node's own address, outside of the pools, is the
+/// node's.
 pub(crate) fn table<'a>(sources: Sources<'a, impl Iterator<Item = (&'a str, &'a [IpAddr])>>) -> Ownership {
     let owners = owners(sources.nodes, sources.config);
     let mut owned: BTreeMap<Cidr, Arc<Owner>> = BTreeMap::new();
@@ -39,7 +40,14 @@ pub(crate) fn table<'a>(sources: Sources<'a, impl Iterator<Item = (&'a str, &'a 
             }
         }
     }
-    Ownership { pools: sources.pools.values().map(|pool| pool.spec.cidr).collect(), owned }
+    let pools: BTreeSet<Cidr> = sources.pools.values().map(|pool| pool.spec.cidr).collect();
+    for owner in owners.values() {
+        let outside = |address: &&IpAddr| !pools.iter().any(|pool| pool.contains(**address));
+        for &address in owner.addresses.iter().filter(outside) {
+            owned.entry(Cidr::host(address)).or_insert_with(|| owner.clone());
+        }
+    }
+    Ownership { pools, owned }
 }
 
 fn owners<'a>(nodes: &'a BTreeMap<String, Node>, config: &BgpConfigurationSpec) -> BTreeMap<&'a str, Arc<Owner>> {
@@ -103,11 +111,20 @@ mod tests {
         let table = computed(&nodes, &[("10.65.0.0/26", "a"), ("10.65.0.64/26", "gone")], &[("a", "10.65.0.5")]);
         assert_eq!(owner(&table, "10.65.0.0/26"), Some("a"));
         assert_eq!(owner(&table, "10.65.0.64/26"), None);
-        assert_eq!(table.owned.len(), 1, "an address of the node's own block needs no entry");
+        assert_eq!(owner(&table, "10.65.0.5/32"), None, "an address of the node's own block needs no entry");
         let owner = &table.owned[&"10.65.0.0/26".parse().unwrap()];
         assert_eq!(owner.addresses, BTreeSet::from(["10.0.0.1".parse().unwrap()]));
         assert_eq!((owner.asn, owner.router_id), (Some(Asn(64601)), "10.0.0.1".parse().ok()));
         assert_eq!(table.pools, BTreeSet::from(["10.65.0.0/16".parse().unwrap()]));
+    }
+
+    #[test]
+    fn a_nodes_own_address_is_the_nodes_unless_it_lies_in_a_pool() {
+        let nodes = nodes(&[("a", 64512, "10.0.0.1/24"), ("b", 64512, "10.65.0.1/24")]);
+        let table = computed(&nodes, &[("10.65.0.0/26", "a")], &[]);
+        assert_eq!(owner(&table, "10.0.0.1/32"), Some("a"));
+        assert_eq!(owner(&table, "10.65.0.1/32"), None, "the allocator decides there");
+        assert_eq!(table.owned.len(), 2);
     }
 
     #[test]

@@ -34,6 +34,8 @@ fn table() -> Ownership {
         ("10.0.2.0/26", &two),
         ("10.0.3.0/26", &three),
         ("fd01::/122", &one),
+        ("192.0.2.1/32", &one),
+        ("192.0.2.2/32", &two),
     ];
     Ownership {
         pools: [POOL, "fd01::/64", "10.99.0.0/26"].map(prefix).into(),
@@ -81,6 +83,11 @@ fn a_node_announces_what_is_its_own_and_nothing_else_of_the_pools() {
         ("0.0.0.0/0", "192.0.2.1", Err(RejectReason::CoversPool)),
         ("::/0", "192.0.2.1", Err(RejectReason::CoversPool)),
         ("172.16.0.0/12", "192.0.2.1", Ok(())), // not guarded
+        ("192.0.2.1/32", "192.0.2.1", Ok(())),
+        ("192.0.2.1/32", "192.0.2.2", Err(RejectReason::NotOwner)),
+        ("192.0.2.0/31", "192.0.2.1", Ok(())), // covers its own address alone
+        ("192.0.2.0/30", "192.0.2.1", Err(RejectReason::NotOwner)),
+        ("192.0.2.3/32", "192.0.2.1", Ok(())), // nobody's address, as far as the table says
     ];
     for (cidr, peer, expected) in table {
         assert_eq!(judge(OwnershipCheck::Node, peer, cidr, &path(&[])), expected, "{cidr} from {peer}");
@@ -117,6 +124,9 @@ fn a_reflector_passes_on_what_belongs_to_the_originator_or_itself() {
         (POOL, Some("1.1.1.1"), Err(RejectReason::NotAllocated)),
         ("0.0.0.0/0", Some("1.1.1.1"), Err(RejectReason::CoversPool)),
         ("172.16.0.0/12", Some("1.1.1.1"), Ok(())),
+        ("192.0.2.1/32", Some("1.1.1.1"), Ok(())),
+        ("192.0.2.1/32", Some("2.2.2.2"), Err(RejectReason::NotOwner)),
+        ("192.0.2.2/32", None, Ok(())), // the reflector's own
     ];
     for (cidr, originator, expected) in table {
         let judged = judge(OwnershipCheck::Reflector, "192.0.2.2", cidr, &from(originator));
@@ -144,6 +154,7 @@ fn a_router_passes_on_what_is_allocated_exactly_so_and_comes_from_the_owners_as(
         ("0.0.0.0/0", path(&[64512]), Ok(())),
         ("::/0", path(&[64512]), Ok(())),
         ("172.16.0.0/12", path(&[64512]), Ok(())),
+        ("192.0.2.1/32", path(&[64512]), Ok(())), // a router may know the way to a node itself
     ];
     for (cidr, attributes, expected) in table {
         let judged = judge(OwnershipCheck::External, "198.51.100.1", cidr, &attributes);
@@ -174,6 +185,14 @@ fn the_words_name_the_owner_and_who_announced() {
     assert_eq!(
         words(node, "192.0.2.9", "10.0.1.0/26", &path(&[])),
         "10.0.1.0/26 belongs to node one, and it comes from 192.0.2.9"
+    );
+    assert_eq!(
+        words(node, "192.0.2.2", "192.0.2.1/32", &path(&[])),
+        "192.0.2.1/32 is the address of node one, and it comes from 192.0.2.2, node two"
+    );
+    assert_eq!(
+        words(node, "192.0.2.1", "192.0.2.0/24", &path(&[])),
+        "192.0.2.0/24 covers 192.0.2.2, the address of node two, and it comes from 192.0.2.1, node one"
     );
     let forged = Attributes { originator_id: "2.2.2.2".parse().ok(), ..path(&[]) };
     assert_eq!(
@@ -226,6 +245,9 @@ fn a_new_table_affects_what_lies_under_the_differences() {
     assert_eq!(after, ["10.0.1.7/32"]);
     let after = affected(&mut guard, &|table| drop(table.owned.insert(prefix("10.0.5.0/26"), moved.clone())));
     assert_eq!(after, ["10.0.5.0/26"]);
+    // A node's own address concerns what covers it, too.
+    let after = affected(&mut guard, &|table| drop(table.owned.insert(prefix("11.0.0.1/32"), moved.clone())));
+    assert_eq!(after, ["0.0.0.0/0", "11.0.0.0/8"]);
     let after = affected(&mut guard, &|table| assert!(table.pools.remove(&prefix(POOL))));
     assert_eq!(after.len(), 6, "all of the pool and what covers it: {after:?}");
     assert_eq!(guard.pools.iter().filter(|(pool, ())| pool.family() == Family::V4).count(), 1);

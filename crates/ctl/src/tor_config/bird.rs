@@ -1,4 +1,4 @@
-//! BIRD 2.
+//! BIRD 2.0.11 and later.
 
 use std::fmt::Write;
 
@@ -64,6 +64,10 @@ fn protocol(out: &mut String, tor: &Tor, session: &Session) {
     line(format!("  local {} as {};", session.tor, tor.asn));
     line(format!("  neighbor {} as {};", session.address, session.asn));
     line(format!("  hold time {}; keepalive time {};", session.hold_time, session.keepalive));
+    if !tor.is_internal(session) {
+        // The filter knows the numbers of all nodes: one must not speak for another.
+        line("  enforce first as on;".to_owned());
+    }
     match session.ttl_security {
         Some(1) => line("  ttl security on;".to_owned()),
         Some(hops) => line(format!("  ttl security on; multihop {hops};")),

@@ -34,6 +34,10 @@ pub(super) fn render(tor: &Tor, sonic: bool) -> String {
         out.push(format!("{neighbor} remote-as {}", session.asn));
         out.push(format!("{neighbor} description node {}, BGPPeer {}", session.node, session.peer));
         out.push(format!("{neighbor} timers {} {}", session.keepalive, session.hold_time));
+        if !tor.is_internal(session) {
+            // The route map knows the numbers of all nodes: one must not speak for another.
+            out.push(format!("{neighbor} enforce-first-as"));
+        }
         if let Some(hops) = session.ttl_security {
             out.push(format!("{neighbor} ttl-security hops {hops}"));
         }

@@ -36,6 +36,8 @@ pub(super) fn render(tor: &Tor) -> String {
         out.push(format!("{neighbor} local-address {}", session.tor));
         if kind == "external" {
             out.push(format!("{neighbor} peer-as {}", session.asn));
+            // The policy knows the numbers of all nodes: one must not speak for another.
+            out.push(format!("{neighbor} enforce-first-as"));
         }
         out.push(format!("{neighbor} hold-time {}", session.hold_time));
         match session.ttl_security {
