@@ -9,6 +9,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 use crate::cargo::{Workspace, cargo};
+use crate::{apt, packages};
 
 /// Has LLVM count which code is reached and what is compared with what, as libFuzzer wants it.
 const FLAGS: [&str; 7] = [
@@ -65,6 +66,7 @@ struct Fuzzer {
 
 impl Fuzzer {
     fn build(workspace: &Workspace, target: &str) -> Result<Fuzzer> {
+        apt::ensure(&packages::of_fuzz_bgp())?;
         let root = workspace.target.join("fuzz");
         let host = host()?;
         // With a target given, the flags are not for what runs in the build.
@@ -77,7 +79,7 @@ impl Fuzzer {
             .status()
             .context("start cargo")?;
         if !status.success() {
-            bail!("the build failed; libFuzzer needs a C++ compiler (apt-get install build-essential)");
+            bail!("the build failed");
         }
         let fuzzer = Fuzzer {
             binary: root.join(host).join("release/margay-bgp-libfuzzer"),
