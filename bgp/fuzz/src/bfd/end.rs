@@ -25,12 +25,12 @@ struct Known {
     state: State,
     /// When the last packet was taken.
     heard: Option<Instant>,
-    /// When the last packet was sent that is no answer, and whether it had P.
-    sent: Option<(Instant, bool)>,
+    /// When the last packet was sent that is no answer, and what it said.
+    sent: Option<(Instant, ControlPacket)>,
     /// Whether F was heard since.
     answered: bool,
-    /// Whether something changed that the peer is told at once.
-    urgent: bool,
+    /// Whether the state or the multiplier has changed since, and be it to and fro.
+    changed: bool,
     /// From when on the session is wanted no longer.
     leaving: Option<Instant>,
 }
@@ -61,7 +61,7 @@ impl End {
         for known in self.known.values_mut() {
             match wanted.get(&known.key) {
                 Some(config) => {
-                    known.urgent |= known.config.multiplier != config.multiplier;
+                    known.changed |= known.config.multiplier != config.multiplier;
                     known.config = config.clone();
                     known.leaving = None;
                 }
@@ -182,7 +182,7 @@ impl End {
                 assert_eq!(known.state, from, "a change from another state");
                 known.state = event.session.state;
                 assert!(from != known.state && (from != State::AdminDown || matches!(cause, Cause::Wanted)));
-                known.urgent = true;
+                known.changed = true;
             }
             Change::Timers | Change::Remote => assert_eq!(known.state, event.session.state),
         }
@@ -198,7 +198,7 @@ impl Known {
             heard: None,
             sent: None,
             answered: false,
-            urgent: false,
+            changed: false,
             leaving: None,
         }
     }
@@ -223,14 +223,17 @@ impl Known {
         let demanded = view.remote_demand && view.state == State::Up && view.remote_state == State::Up;
         assert!(!demanded || packet.poll, "the peer wants packets on demand only");
         let least = before.min(view.transmit_interval).as_micros() * 75 / 100;
-        if let Some((last, polled)) = self.sent {
-            let poll_begins = packet.poll && (!polled || self.answered);
-            let early = now.since(last).as_micros() < least;
-            assert!(!early || self.urgent || poll_begins, "{:?} after the last one: {view:#?}", now.since(last));
+        if let Some((at, last)) = &self.sent {
+            let poll_begins = packet.poll && (!last.poll || self.answered);
+            // What the peer is told at once.
+            let ours =
+                |packet: &ControlPacket| (packet.desired_min_tx, packet.required_min_rx, packet.detect_multiplier);
+            let urgent = self.changed || poll_begins || ours(last) != ours(packet);
+            assert!(urgent || now.since(*at).as_micros() >= least, "{:?} after the last: {view:#?}", now.since(*at));
         }
-        self.sent = Some((now, packet.poll));
+        self.sent = Some((now, *packet));
         self.answered = false;
-        self.urgent = false;
+        self.changed = false;
     }
 
     /// RFC 5880 sections 6.8.2 to 6.8.4.
