@@ -14,7 +14,7 @@ const ALLOWED: [(&str, &[&str]); 16] = [
     ("margay-datastore", &["margay-net", "margay-api"]),
     ("margay-netlink", &["margay-net"]),
     ("margay-local-api", &["margay-net"]),
-    ("margay-bgp-fuzz", &["margay-net", "margay-bgp-core"]),
+    ("margay-bgp-fuzz", &["margay-net", "margay-bfd", "margay-bgp-core"]),
     ("margay-bgp-speaker", &["margay-net", "margay-bgp-core", "margay-netlink"]),
     ("margay-felix-agent", &["margay-net", "margay-api", "margay-felix-core", "margay-netlink"]),
     ("margay-ipam-client", &["margay-net", "margay-api", "margay-ipam-core", "margay-datastore"]),

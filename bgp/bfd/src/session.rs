@@ -89,7 +89,9 @@ pub(crate) struct Session {
     poll: Poll,
     /// A change that a poll must carry and that the poll under way, if any, doesn't.
     unconfirmed: bool,
+    /// When the last periodic packet was sent; none where the next one doesn't wait for its interval.
     last_tx: Option<Instant>,
+    /// None where none may be sent, or something is to be told at once.
     next_tx: Option<Instant>,
     /// The interval that `next_tx` was drawn from.
     drawn_from: Duration,
@@ -202,9 +204,6 @@ impl Session {
             // These two are what the session's user decides on.
             self.remote = Remote { diagnostic, control_plane_independent, ..Remote::UNKNOWN };
             self.last_rx = None;
-        }
-        if due(self.next_tx) {
-            self.next_tx = None;
         }
         self.settle(before, context, effects);
     }
@@ -334,18 +333,23 @@ impl Session {
         let now = context.now.mono;
         let interval = self.transmit_interval();
         let multiplier = self.config.multiplier;
-        if self.next_tx.is_none() {
+        let mut after = |last: Instant| last + jittered(interval, multiplier, context.rng);
+        let mut next = match (self.last_tx, self.next_tx) {
+            (None, None) => now,
+            // The peer wants packets again: no sooner than if it had all the time.
+            (Some(last), None) => after(last),
+            // Another interval holds for the packet that is next already (RFC 5880 section 6.8.3).
+            (last, Some(_)) if self.drawn_from != interval => after(last.unwrap_or(now)),
+            (_, Some(next)) => next,
+        };
+        if next <= now {
             effects.push(Effect::Send(self.packet(self.poll == Poll::Running, false)));
             self.sent += 1;
             self.last_tx = Some(now);
-            self.next_tx = Some(now + jittered(interval, multiplier, context.rng));
-            self.drawn_from = interval;
-        } else if self.drawn_from != interval {
-            // Another interval holds for the packet that is next already (RFC 5880 section 6.8.3).
-            let last = self.last_tx.unwrap_or(now);
-            self.next_tx = Some((last + jittered(interval, multiplier, context.rng)).max(now));
-            self.drawn_from = interval;
+            next = after(now);
         }
+        self.next_tx = Some(next);
+        self.drawn_from = interval;
     }
 
     /// RFC 5880 section 6.8.7, "MUST NOT transmit".

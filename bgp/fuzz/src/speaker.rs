@@ -14,6 +14,8 @@ use margay_bgp_core::{
 };
 use margay_net::{Asn, Family, FromFelix, LinkState, LocalRoute, LocalRouteChange, LocalRouteSource, Now};
 
+use crate::script::Script;
+
 /// Two external peers and an internal one.
 const ASNS: [u32; 3] = [65001, 70002, 64512];
 const OUR_ASN: u32 = 64512;
@@ -30,32 +32,13 @@ struct World {
     next: u64,
 }
 
-/// Reads octets of what happens, without an end.
-struct Script<'a>(&'a [u8]);
-
-impl Script<'_> {
-    fn octet(&mut self) -> u8 {
-        let Some((&octet, rest)) = self.0.split_first() else { return 0 };
-        self.0 = rest;
-        octet
-    }
-
-    /// As many octets as the next one says.
-    fn octets(&mut self) -> Vec<u8> {
-        let len = usize::from(self.octet()).min(self.0.len());
-        let (octets, rest) = self.0.split_at(len);
-        self.0 = rest;
-        octets.to_vec()
-    }
-}
-
 /// Octets that say what happens: connections, messages good and bad, time, links, changes of the configuration. Whatever
 /// it is, the speaker sends nothing but well-formed messages, and nothing on a connection that it closed.
 pub fn speaker(data: &[u8]) {
-    let mut script = Script(data);
+    let mut script = Script::new(data);
     let mut world = World::new();
     for _ in 0..EVENTS {
-        if script.0.is_empty() {
+        if script.is_over() {
             break;
         }
         world.step(&mut script);

@@ -73,6 +73,16 @@ fn speakers() {
 }
 
 #[test]
+fn bfd_packets() {
+    replay("bfd_packet", 20_000);
+}
+
+#[test]
+fn bfd_sessions() {
+    replay("bfd_session", 1_000);
+}
+
+#[test]
 fn every_target_has_a_corpus_and_every_corpus_a_target() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus");
     let mut folders: Vec<String> =

@@ -30,6 +30,9 @@ pub(crate) fn ensure(packages: &[Package]) -> Result<()> {
     if !is_there("apt-get") {
         bail!("there is no apt-get here; install what Debian calls {} by other means", missing.join(", "));
     }
+    if !Uid::effective().is_root() {
+        bail!("apt-get needs root; run this as root once, or install {} by other means", missing.join(", "));
+    }
     if !has_lists() {
         run("apt-get", &["update", "-qq"])?;
     }

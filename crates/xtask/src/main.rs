@@ -29,7 +29,7 @@ Tasks of Margay's developers.
                                       and docs/benchmarks/bgp.{md,json,svg} are made anew
   cargo verify [SUITE...]             install what is missing, build, then formatting, clippy and all tests
       --list                          name the suites
-  cargo fuzz-bgp TARGET SECONDS       let libFuzzer try the BGP decoders, or the whole speaker
+  cargo fuzz-bgp TARGET SECONDS       install what is missing, build, let libFuzzer try a decoder, the whole speaker or BFD
 
 All but the last need root: they make network namespaces.";
 

@@ -52,6 +52,11 @@ pub(crate) fn of_verify() -> Vec<Package> {
     [&BUILD[..], &LAB, &PEERS].concat()
 }
 
+/// What libFuzzer is built with.
+pub(crate) fn of_fuzz_bgp() -> Vec<Package> {
+    vec![package("build-essential", "c++")]
+}
+
 /// What the benchmark of BGP speakers needs.
 pub(crate) fn of_bench_bgp() -> Vec<Package> {
     let mut packages = [&BUILD[..], &LAB].concat();

@@ -187,6 +187,28 @@ fn a_peer_that_takes_no_packets_gets_none_until_it_is_forgotten() {
 }
 
 #[test]
+fn a_peer_that_stops_and_starts_to_take_packets_gets_none_before_its_time() {
+    let mut network = Network::up(1, [config(100, 3), config(100, 3)]);
+    let ours = network.view(0);
+    let mut packet = control(Some(ours.discriminator), State::Up);
+    packet.my_discriminator = ours.remote_discriminator.unwrap();
+    network.cut = [true, true];
+    for off in [ControlPacket { required_min_rx: ms(0), ..packet }, ControlPacket { demand: true, ..packet }] {
+        network.run(ms(100));
+        network.sent.clear();
+        for _ in 0..100 {
+            network.deliver(0, &off.encode());
+            network.run(ms(5));
+            network.deliver(0, &packet.encode());
+            network.run(ms(5));
+        }
+        let times: Vec<_> = network.packets_of(0).map(|sent| sent.at).collect();
+        assert!(times.windows(2).all(|pair| pair[1].since(pair[0]) >= ms(75)), "{times:?}");
+        assert!(times.len() >= 5, "{} packets in a second, half of which the peer takes some", times.len());
+    }
+}
+
+#[test]
 fn discriminators_are_unique_and_the_wire_names_the_same() {
     let keys: Vec<SessionKey> = (0..=255u8).map(|n| session(&format!("192.0.2.{n}"), None, None, false)).collect();
     let (mut bfd, mut names) = machine(&keys, 255);

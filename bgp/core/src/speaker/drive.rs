@@ -93,7 +93,7 @@ impl Speaker {
             return;
         }
         known.since = now.wall;
-        self.bfd_changed = true;
+        self.bfd_changed |= known.config.bfd.is_some();
         self.dynamic_changed |= known.range.is_some();
         self.event(Some(peer), EventKind::StateChanged { from, to, reason: reason.to_owned() });
     }

@@ -79,6 +79,8 @@ pub struct Speaker {
     /// The table of owners that came before the configuration.
     early_owners: Option<Arc<Ownership>>,
     selection: Selection,
+    /// A peer that the start was waiting for when it was last looked.
+    awaited: Option<usize>,
     drain: Option<Draining>,
     bfd_sessions: BTreeMap<PeerName, BfdSession>,
     /// What BFD sessions depend on has changed.
@@ -116,6 +118,7 @@ impl Speaker {
             local_seen: false,
             early_owners: None,
             selection: Selection::NotStarted,
+            awaited: None,
             drain: None,
             bfd_sessions: BTreeMap::new(),
             bfd_changed: false,

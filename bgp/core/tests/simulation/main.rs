@@ -1,7 +1,8 @@
 //! Random worlds of speakers under random trouble, on a virtual clock: whatever happened, each ends as it should.
 //!
 //! A seed decides on everything: the world, the trouble, the order of events on different nodes. A failure names its
-//! seed; `MARGAY_SEED=N` runs that one alone, `MARGAY_SEEDS=N` that many instead of the usual number.
+//! seed; `MARGAY_SEED=N` runs that one alone, `MARGAY_SEEDS=N` that many from 0 on instead of the usual number, and
+//! `MARGAY_SEEDS=FROM..TO` those.
 #![allow(clippy::unwrap_used)]
 
 mod invariants;
@@ -12,12 +13,13 @@ mod scale;
 mod trouble;
 mod world;
 
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use trouble::Trouble;
 
-/// How many seeds each of the two threads runs by default.
-const SEEDS: u64 = 500;
+/// The seeds that are run by default.
+const SEEDS: Range<u64> = 0..1000;
 
 fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{variable} is no number: {text}")))
@@ -33,14 +35,24 @@ fn run(seeds: impl Iterator<Item = u64>) {
     }
 }
 
-/// Seeds of one residue, so that two tests share the work.
-fn every_second(first: u64) {
+/// The seeds to run: `MARGAY_SEED`, else `MARGAY_SEEDS`, else [`SEEDS`].
+fn seeds() -> Range<u64> {
     if let Some(seed) = number("MARGAY_SEED") {
-        return run([seed].into_iter().filter(|seed| seed % 2 == first));
+        return seed..seed + 1;
     }
-    let count = number("MARGAY_SEEDS").map_or(SEEDS, |all| all.div_ceil(2));
-    println!("seeds {first}, {} ... {}", first + 2, first + 2 * (count - 1));
-    run((0..count).map(|index| first + 2 * index));
+    let Ok(text) = std::env::var("MARGAY_SEEDS") else { return SEEDS };
+    let (from, to) = text.split_once("..").unwrap_or(("0", &text));
+    match (from.parse(), to.parse()) {
+        (Ok(from), Ok(to)) => from..to,
+        _ => panic!("MARGAY_SEEDS is neither N nor FROM..TO: {text}"),
+    }
+}
+
+/// Seeds of one residue, so that two tests share the work.
+fn every_second(residue: u64) {
+    let seeds = seeds();
+    println!("every second seed of {seeds:?}");
+    run(seeds.filter(|seed| seed % 2 == residue));
 }
 
 #[test]
