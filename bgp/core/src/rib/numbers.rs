@@ -93,15 +93,15 @@ mod tests {
         let mut moving = 0;
         for number in 0..100_000 {
             // Of those that came every other one is gone again soon.
-            let is_there = |other: u32| other < number && (other % 2 == 0 || other + 500 >= number);
+            let is_there = |other: u32| other < number && (other.is_multiple_of(2) || other + 500 >= number);
             numbers.insert(hash(number), number, |other| is_there(other).then(|| hash(other)));
             moving = moving.max(numbers.before.len());
             if number >= 500 && (number - 500) % 2 == 1 {
                 numbers.remove(hash(number - 500), number - 500);
             }
-            if number % 997 == 0 {
+            if number.is_multiple_of(997) {
                 for other in 0..=number {
-                    let there = other % 2 == 0 || other + 500 > number;
+                    let there = other.is_multiple_of(2) || other + 500 > number;
                     assert_eq!(numbers.find(hash(other), |it| it == other).is_some(), there, "{other} of {number}");
                 }
             }

@@ -253,7 +253,7 @@ fn work_that_is_interrupted_by_whatever_comes_ends_as_if_each_had_been_done_at_o
         let mut at_once = World::new(1_000_000);
         let mut sliced = World::new(random.random_range(1..12));
         let busy = random.random_range(0.1..0.9);
-        for number in 0..600 {
+        for number in 0..600u32 {
             let step = step(&mut random);
             for world in [&mut at_once, &mut sliced] {
                 world.apply(&step);
@@ -262,7 +262,7 @@ fn work_that_is_interrupted_by_whatever_comes_ends_as_if_each_had_been_done_at_o
             while random.random_bool(busy) {
                 sliced.go_on();
             }
-            if number % 20 == 0 {
+            if number.is_multiple_of(20) {
                 assert_eq!(sliced.received(), at_once.received(), "seed {seed}, after step {number}");
             }
             if random.random_bool(0.02) {
