@@ -3,7 +3,7 @@
 use hashbrown::HashTable;
 
 /// How many numbers move to the larger table with each one that comes.
-const MOVED: u32 = 8;
+const MOVED: u32 = 16;
 /// A table of up to so many numbers moves at once.
 const SMALL: usize = 4096;
 
