@@ -11,7 +11,7 @@
 //! its processors.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Shutdown, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -232,10 +232,10 @@ fn drain(stream: &TcpStream) -> Result<()> {
 }
 
 #[test]
-fn a_million_routes_load_while_fifty_sessions_of_3_s_and_their_bfd_stay_up() {
+fn a_million_routes_load_and_go_while_fifty_sessions_of_3_s_and_their_bfd_stay_up() {
     const PEERS: u8 = 50;
     const PREFIXES: u32 = 1_000_000;
-    isolation::isolated("a_million_routes_load_while_fifty_sessions_of_3_s_and_their_bfd_stay_up", || {
+    isolation::isolated("a_million_routes_load_and_go_while_fifty_sessions_of_3_s_and_their_bfd_stay_up", || {
         let mut world = World::new(PEERS, 1)?;
         let feeder = other(1);
         let mut stream = feeder.connect(&world.theirs, DEVICE)?;
@@ -258,8 +258,34 @@ fn a_million_routes_load_while_fifty_sessions_of_3_s_and_their_bfd_stay_up() {
             let loaded = load(&mut world, PREFIXES, began);
             stop.store(true, Ordering::Relaxed);
             loaded
-        })
+        })?;
+        stream.shutdown(Shutdown::Both)?;
+        come_back(&mut world, feeder)
     });
+}
+
+/// The feeder's session has ended: it is back at once, with a tenth of its routes, while all of them are being withdrawn.
+fn come_back(world: &mut World, feeder: Speaker) -> Result<()> {
+    const KEPT: u32 = 100_000;
+    let began = Instant::now();
+    let mut stream = until(SETTLE, "the feeder is back", || {
+        world.check()?;
+        feeder.connect(&world.theirs, DEVICE)
+    })?;
+    let back = began.elapsed();
+    drain(&stream)?;
+    for n in (0..KEPT).step_by(1000) {
+        stream.write_all(&feeder.announcement(FIRST + n..FIRST + n + 1000, 7))?;
+    }
+    until(SETTLE, "every peer has the tenth that is left", || {
+        world.check()?;
+        let behind = world.receivers.iter().position(|receiver| !receiver.holds(FIRST..FIRST + KEPT));
+        behind.map_or(Ok(()), |peer| bail!("peer {} is behind", peer + 1))
+    })?;
+    let took = began.elapsed();
+    let silence = world.nothing_flapped()?;
+    println!("the feeder is back after {back:.1?}, all is told after {took:.1?}; longest silence {silence:?}");
+    Ok(())
 }
 
 /// Waits until each peer has every route, and looks at the speaker meanwhile and then as operators do.

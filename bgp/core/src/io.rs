@@ -184,6 +184,9 @@ pub enum Output {
     /// The whole set of next hops that are not connected and whose ways are to be told by [`Input::NextHop`].
     TrackNextHops(BTreeSet<IpAddr>),
     Event(Event),
+    /// Nothing but to ask again, once others had their turn: a part of the work on the tables is done that nobody has to
+    /// be told of.
+    Working,
 }
 
 /// A peer that may connect to us.

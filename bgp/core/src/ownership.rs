@@ -69,7 +69,7 @@ struct Nodes {
 }
 
 /// The prefixes whose judgement may be another one after a change.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Affected {
     /// Pools: what lies in them and what covers them.
     pools: BTreeSet<Cidr>,

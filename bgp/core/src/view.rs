@@ -422,4 +422,6 @@ pub struct Counters {
     /// Distinct attribute sets held.
     pub attribute_sets: u64,
     pub update_groups: u64,
+    /// Prefixes that were looked at on walks through the tables, decided, or told of later than when they changed.
+    pub work: u64,
 }

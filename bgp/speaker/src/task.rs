@@ -305,7 +305,7 @@ impl Task {
             while let Some(output) = self.core.poll_output() {
                 self.output(output);
                 outputs += 1;
-                if outputs == OUTPUTS {
+                if outputs == OUTPUTS || began.elapsed() > SLICE {
                     break;
                 }
             }
@@ -359,6 +359,7 @@ impl Task {
             Output::TrackNextHops(next_hops) => {
                 self.tracked_next_hops.send_replace(next_hops);
             }
+            Output::Working => {}
             Output::Event(event) => {
                 log(&event, self.stopping);
                 // Nobody may be listening.

@@ -6,6 +6,26 @@ pub(crate) struct Bitmap {
 }
 
 impl Bitmap {
+    /// Returns the set of the numbers below `end`.
+    pub(crate) fn filled(end: u32) -> Bitmap {
+        let (full, rest) = (end as usize / 64, end % 64);
+        let mut words = vec![u64::MAX; full];
+        words.extend((rest > 0).then_some((1 << rest) - 1));
+        Bitmap { words, count: end as usize }
+    }
+
+    /// Puts those of `others` in that are not in `known`.
+    pub(crate) fn insert_all(&mut self, others: &Bitmap, known: &Bitmap) {
+        if others.words.len() > self.words.len() {
+            self.words.resize(others.words.len(), 0);
+        }
+        for (at, (word, &others)) in self.words.iter_mut().zip(&others.words).enumerate() {
+            let new = others & !known.words.get(at).copied().unwrap_or_default() & !*word;
+            *word |= new;
+            self.count += new.count_ones() as usize;
+        }
+    }
+
     pub(crate) fn insert(&mut self, index: u32) {
         let (word, bit) = place(index);
         if word >= self.words.len() {
@@ -62,6 +82,18 @@ fn place(index: u32) -> (usize, u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sets_are_filled_and_joined() {
+        for end in [0, 1, 63, 64, 65, 128] {
+            let set = Bitmap::filled(end);
+            assert_eq!((set.iter().collect::<Vec<_>>(), set.count), ((0..end).collect(), end as usize));
+        }
+        let (mut set, mut others) = (Bitmap::filled(3), Bitmap::filled(70));
+        others.insert(200);
+        set.insert_all(&others, &Bitmap::filled(69));
+        assert_eq!((set.iter().collect::<Vec<_>>(), set.count), (vec![0, 1, 2, 69, 200], 5));
+    }
 
     #[test]
     fn numbers_are_kept_in_order_until_removed() {

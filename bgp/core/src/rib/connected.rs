@@ -3,6 +3,7 @@ use std::net::IpAddr;
 
 use margay_net::{Cidr, Family, LinkState};
 
+use super::walks::Task;
 use super::{PeerProfile, Routing};
 use crate::config::NextHopMode;
 
@@ -77,7 +78,7 @@ impl Routing {
         }
         for table in &mut self.tables {
             if table.groups.iter().any(|(_, group)| group.key.export.looks_at_interface()) {
-                table.prefixes.ids().into_iter().for_each(|id| table.mark(id));
+                table.walks.add(Task::Mark);
             }
         }
     }

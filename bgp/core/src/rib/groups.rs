@@ -12,16 +12,18 @@ use bytes::Bytes;
 use margay_net::{Cidr, Family};
 use smallvec::SmallVec;
 
-use super::add_path;
 use super::as_path::AsPathRules;
 use super::bitmap::Bitmap;
-use super::export::ExportCache;
 use super::prefixes::{PrefixId, Source};
 use super::session::Answer;
 use super::store::{AttributeId, AttributeStore};
+use super::walks::Task;
 use super::{DrainStage, PeerProfile, Routing, Table, index};
 use crate::config::{AddPathSend, NextHopMode};
 use crate::policy::Policy;
+
+/// So many prefixes of a group that is no more are forgotten in the time in which one is decided.
+const DISCARDED: usize = 4;
 
 /// All that decides what a peer is told, and in which bytes.
 #[derive(Debug, Clone, PartialEq)]
@@ -62,6 +64,10 @@ pub(super) struct Group {
     /// What is told, by prefix.
     pub(super) told: Told,
     pub(super) members: BTreeMap<usize, Member>,
+    /// Peers that become members once `told` is whole, and have been told what it says.
+    pub(super) wanted: BTreeSet<usize>,
+    /// `told` is still in the making: a walk through the table works it out.
+    pub(super) making: bool,
     pub(super) end_of_rib: Option<Bytes>,
     /// Some member may be behind: where none is, a change costs no walk over hundreds of members to find that out.
     pub(super) lags: bool,
@@ -70,7 +76,7 @@ pub(super) struct Group {
 /// What a member still has to be told.
 #[derive(Debug, Default)]
 pub(super) struct Member {
-    /// Prefixes of its first table, of which it knows nothing yet.
+    /// Numbers of its first table, of which it knows nothing yet: some may be no prefix that it is told.
     pub(super) initial: Bitmap,
     /// Prefixes that changed while it could take no more.
     pub(super) pending: Bitmap,
@@ -193,26 +199,45 @@ impl Told {
         }
     }
 
-    fn clear(&mut self, store: &mut AttributeStore) {
+    /// Forgets what is told of `most` prefixes, the last ones first.
+    fn forget(&mut self, most: usize, store: &mut AttributeStore) {
+        let left = self.len().saturating_sub(most);
         match self {
-            Told::Best(told) => {
-                std::mem::take(told).into_iter().flatten().for_each(|attributes| store.release(attributes));
-            }
-            Told::Paths(told) => {
-                std::mem::take(told).into_iter().flatten().for_each(|path| store.release(path.attributes));
-            }
+            Told::Best(told) => told.drain(left..).flatten().for_each(|attributes| store.release(attributes)),
+            Told::Paths(told) => told.drain(left..).flatten().for_each(|path| store.release(path.attributes)),
         }
     }
-}
 
-impl Group {
+    /// Returns the prefixes of which `other` tells something else.
+    fn difference(&self, other: &Told, table: &Table) -> Difference {
+        let mut difference = Difference::default();
+        for id in 0..self.len().max(other.len()) as PrefixId {
+            if let (Told::Best(_), Told::Best(_)) = (self, other) {
+                if self.get(id) != other.get(id) {
+                    difference.prefixes.insert(id);
+                }
+                continue;
+            }
+            let [before, after] = [self, other].map(|told| told.routes_of(table, id));
+            if before != after {
+                difference.prefixes.insert(id);
+                // A name may be that of a path that a member gave itself.
+                let same =
+                    |one: &ToldRoute, other: &ToldRoute| (one.path_id, one.source) == (other.path_id, other.source);
+                let gone = before.iter().filter(|route| !after.iter().any(|other| same(route, other)));
+                difference.gone.extend(gone.map(|route| (id, route.path_id)));
+            }
+        }
+        difference
+    }
+
     /// Returns what is told of a prefix, the best path first.
-    pub(super) fn routes_of(&self, table: &Table, id: PrefixId) -> SmallVec<[ToldRoute; 2]> {
-        match &self.told {
+    fn routes_of(&self, table: &Table, id: PrefixId) -> SmallVec<[ToldRoute; 2]> {
+        match self {
             Told::Best(_) => {
-                let source = table.prefixes.entry(id).told_source;
+                let source = table.prefixes.find_entry(id).map_or(Source::NONE, |entry| entry.told_source);
                 let route = |attributes| ToldRoute { path_id: 0, attributes, source, received_id: 0 };
-                self.told.get(id).map(route).into_iter().collect()
+                self.get(id).map(route).into_iter().collect()
             }
             Told::Paths(_) => {
                 let route = |path: &ToldPath| ToldRoute {
@@ -221,36 +246,34 @@ impl Group {
                     source: path.source,
                     received_id: path.received_id,
                 };
-                self.told.paths(id).iter().map(route).collect()
+                self.paths(id).iter().map(route).collect()
             }
         }
     }
+}
 
-    /// Returns all that is told, in the order of the prefixes' numbers.
-    pub(super) fn routes<'a>(&'a self, table: &'a Table) -> impl Iterator<Item = (PrefixId, ToldRoute)> + 'a {
-        let ids = (0..self.told.len() as PrefixId).filter(|&id| self.told.get(id).is_some());
-        ids.flat_map(move |id| self.routes_of(table, id).into_iter().map(move |route| (id, route)))
+/// What two groups are told otherwise.
+#[derive(Debug, Default)]
+struct Difference {
+    prefixes: Bitmap,
+    /// Names of paths of the first one that the other one doesn't have, or has for paths of another peer.
+    gone: Vec<(PrefixId, u32)>,
+}
+
+impl Group {
+    /// Returns what is told of a prefix, the best path first.
+    pub(super) fn routes_of(&self, table: &Table, id: PrefixId) -> SmallVec<[ToldRoute; 2]> {
+        self.told.routes_of(table, id)
     }
 }
 
 impl Routing {
     /// Puts a peer into the groups of its families; it will be told the whole table.
     pub(super) fn join(&mut self, peer: usize) {
-        self.settle();
         let Some(known) = self.peers.get(&peer) else { return };
         let Some(flow) = &known.flow else { return };
         for family in flow.families.clone() {
-            let at = self.group_for(peer, family);
-            let table = &self.tables[index(family)];
-            let group = &table.groups[at];
-            let mut initial = Bitmap::default();
-            for (id, _) in group.routes(table).filter(|(_, route)| route.source != Source::peer(peer)) {
-                initial.insert(id);
-            }
-            let member = Member { initial, end_of_rib_due: true, ..Member::default() };
-            let group = &mut self.tables[index(family)].groups[at];
-            group.members.insert(peer, member);
-            group.lags = true;
+            self.enter(peer, family);
         }
     }
 
@@ -259,73 +282,135 @@ impl Routing {
         for table in &mut self.tables {
             for (_, group) in &mut table.groups {
                 group.members.remove(&peer);
+                group.wanted.remove(&peer);
             }
-            table.drop_empty_groups(&mut self.store);
+            table.drop_empty_groups(self.slice, &mut self.store);
         }
     }
 
     /// Moves a peer to the groups that its settings ask for; it will be told the difference.
     pub(super) fn move_groups(&mut self, peer: usize) {
-        self.settle();
         for family in Family::ALL {
-            let table = &self.tables[index(family)];
-            let Some(from) =
-                table.groups.iter().find_map(|(at, group)| group.members.contains_key(&peer).then_some(at))
-            else {
-                continue;
-            };
-            let to = self.group_for(peer, family);
-            let table = &mut self.tables[index(family)];
-            if from == to {
-                continue;
+            let mut groups = self.tables[index(family)].groups.iter();
+            if groups.any(|(_, group)| group.members.contains_key(&peer) || group.wanted.contains(&peer)) {
+                self.enter(peer, family);
             }
-            let Some(mut member) = table.groups[from].members.remove(&peer) else { continue };
-            for id in table.prefixes.ids() {
-                let [before, after] = [from, to].map(|at| table.groups[at].routes_of(table, id));
-                if before != after {
-                    let still = |route: &ToldRoute| after.iter().any(|other| other.path_id == route.path_id);
-                    before.iter().filter(|route| !still(route)).for_each(|route| member.note_gone(id, route.path_id));
-                    member.note(id);
-                }
-            }
-            table.groups[to].members.insert(peer, member);
-            table.groups[to].lags = true;
-            table.drop_empty_groups(&mut self.store);
         }
     }
 
-    /// Returns the group that a peer belongs to, with its table made if it is new.
-    fn group_for(&mut self, peer: usize, family: Family) -> usize {
+    /// Has a peer become a member of the group that its settings ask for. Until what that is told is worked out, it stays
+    /// where it is.
+    fn enter(&mut self, peer: usize, family: Family) {
         let key = GroupKey::of(&self.peers[&peer].profile, family, self);
         let at = index(family);
-        if let Some((found, _)) = self.tables[at].groups.iter().find(|(_, group)| group.key == key) {
-            return found;
-        }
-        let mut cache = ExportCache::default();
-        let mut told = Told::new(key.add_path);
-        for id in self.tables[at].prefixes.ids() {
-            if key.add_path == AddPathSend::None {
-                let attributes = self.export(at, id, &key, &mut cache);
-                told.set(id, attributes, &mut self.store);
-            } else {
-                let mut paths = self.export_paths(at, id, &key, &mut cache);
-                add_path::name_paths(&mut paths, &[]);
-                told.set_paths(id, paths, &mut self.store);
+        let groups = &mut self.tables[at].groups;
+        groups.iter_mut().for_each(|(_, group)| {
+            group.wanted.remove(&peer);
+        });
+        let known = groups.iter().find_map(|(to, group)| (group.key == key).then_some(to));
+        let to = known.unwrap_or_else(|| self.begin_group(at, key));
+        let is_member = |group: &Group| group.members.contains_key(&peer);
+        let table = &mut self.tables[at];
+        if !is_member(&table.groups[to]) {
+            table.groups[to].wanted.insert(peer);
+            let is_new = !table.groups.iter().any(|(_, group)| is_member(group));
+            if !table.groups[to].making && (is_new || table.is_small(self.slice)) {
+                self.admit_to(at, to);
             }
         }
-        cache.clear(&mut self.store);
-        self.tables[at].groups.insert(Group { key, told, members: BTreeMap::new(), end_of_rib: None, lags: false })
+        self.tables[at].drop_empty_groups(self.slice, &mut self.store);
+    }
+
+    /// Makes a group without members, and begins to work out what it is told.
+    fn begin_group(&mut self, at: usize, key: GroupKey) -> usize {
+        let mut group = Group {
+            told: Told::new(key.add_path),
+            key,
+            members: BTreeMap::new(),
+            wanted: BTreeSet::new(),
+            making: !self.tables[at].is_small(self.slice),
+            end_of_rib: None,
+            lags: false,
+        };
+        if !group.making {
+            self.make_part(at, &mut group, 0..self.tables[at].prefixes.slots());
+        }
+        let making = group.making;
+        let table = &mut self.tables[at];
+        let number = table.groups.insert(group);
+        if making {
+            table.walks.add(Task::Make(number));
+        }
+        number
+    }
+
+    /// Has peers become members of groups that are made: those that come from one group together, since it takes a look
+    /// at all prefixes.
+    pub(super) fn admit(&mut self, at: usize) {
+        let mut groups = self.tables[at].groups.iter();
+        if let Some((to, _)) = groups.find(|(_, group)| !group.making && !group.wanted.is_empty()) {
+            self.admit_to(at, to);
+            self.tables[at].drop_empty_groups(self.slice, &mut self.store);
+        }
+    }
+
+    fn admit_to(&mut self, at: usize, to: usize) {
+        let table = &mut self.tables[at];
+        let group_of = |table: &Table, peer: usize| {
+            table.groups.iter().find_map(|(from, group)| group.members.contains_key(&peer).then_some(from))
+        };
+        let wanted = table.groups[to].wanted.clone();
+        let Some(from) = wanted.first().map(|&first| group_of(table, first)) else { return };
+        let difference = match from {
+            Some(from) => table.groups[from].told.difference(&table.groups[to].told, table),
+            None => Difference::default(),
+        };
+        for peer in wanted.into_iter().filter(|&peer| group_of(table, peer) == from).collect::<Vec<_>>() {
+            let member = match from.and_then(|from| table.groups[from].members.remove(&peer)) {
+                Some(mut member) => {
+                    member.pending.insert_all(&difference.prefixes, &member.initial);
+                    difference.gone.iter().for_each(|&(id, name)| member.note_gone(id, name));
+                    member
+                }
+                None => {
+                    let initial = Bitmap::filled(table.groups[to].told.len() as PrefixId);
+                    Member { initial, end_of_rib_due: true, ..Member::default() }
+                }
+            };
+            let group = &mut table.groups[to];
+            group.wanted.remove(&peer);
+            group.members.insert(peer, member);
+            group.lags = true;
+        }
     }
 }
 
 impl Table {
-    fn drop_empty_groups(&mut self, store: &mut AttributeStore) {
-        self.groups.retain(|_, group| {
-            let used = !group.members.is_empty();
+    /// Whether a look at all prefixes takes no time to speak of.
+    fn is_small(&self, slice: usize) -> bool {
+        self.prefixes.slots() as usize <= slice
+    }
+
+    fn drop_empty_groups(&mut self, slice: usize, store: &mut AttributeStore) {
+        let (walks, discarded) = (&mut self.walks, &mut self.discarded);
+        self.groups.retain(|number, group| {
+            let used = !group.members.is_empty() || !group.wanted.is_empty();
             if !used {
-                group.told.clear(store);
+                walks.drop_task(Task::Make(number));
+                discarded.push(std::mem::replace(&mut group.told, Told::Best(Vec::new())));
             }
             used
         });
+        self.discard(slice, store);
+    }
+
+    /// Forgets a part of what groups were told that are no more.
+    pub(super) fn discard(&mut self, slice: usize, store: &mut AttributeStore) {
+        if let Some(told) = self.discarded.last_mut() {
+            told.forget(DISCARDED * slice, store);
+            if told.len() == 0 {
+                self.discarded.pop();
+            }
+        }
     }
 }

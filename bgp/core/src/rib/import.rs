@@ -24,6 +24,19 @@ pub(super) struct Checked {
     changed: SmallVec<[(Changes, AttributeId); 1]>,
 }
 
+/// What the path has that was evaluated last; it holds a use of what the peer sent.
+#[derive(Debug, Default)]
+pub(super) struct LastChecked(Option<((Source, AttributeId), Checked)>);
+
+impl LastChecked {
+    pub(super) fn end(self, routing: &mut Routing) {
+        if let Some(((_, received), checked)) = self.0 {
+            routing.end_import(checked);
+            routing.store.release(received);
+        }
+    }
+}
+
 impl Routing {
     /// Checks what all prefixes of a message share; [`Routing::end_import`] ends it.
     pub(super) fn check_received(&self, profile: &PeerProfile, received: AttributeId) -> Checked {
@@ -173,36 +186,26 @@ impl Routing {
         of_the_peer.or_else(|| self.connected.interface_of(next_hop))
     }
 
-    /// Evaluates all paths of a peer anew.
-    pub(super) fn import_again(&mut self, peer: usize) {
-        let source = Source::peer(peer);
-        for at in 0..self.tables.len() {
-            for id in self.tables[at].ids_of(source) {
-                let entry = self.tables[at].prefixes.entry(id);
-                let paths: SmallVec<[Path; 1]> =
-                    entry.paths.iter().filter(|path| path.source == source).copied().collect();
-                paths.into_iter().for_each(|path| self.import_path_again(at, id, path));
-            }
-        }
-    }
-
-    pub(super) fn import_path_again(&mut self, at: usize, id: PrefixId, path: Path) {
+    /// Evaluates a path anew; `last` is for what it shares with the one before.
+    pub(super) fn import_path_again(&mut self, at: usize, id: PrefixId, path: Path, last: &mut LastChecked) {
         let Some(known) = path.source.as_peer().and_then(|peer| self.peers.get(&peer)) else { return };
         let profile = known.profile.clone();
         let prefix = self.tables[at].prefixes.entry(id).cidr;
-        let mut checked = self.check_received(&profile, path.received);
+        let key = (path.source, path.received);
+        let mut checked = match last.0.take() {
+            Some((last, checked)) if last == key => checked,
+            other => {
+                LastChecked(other).end(self);
+                // A use of its own keeps the number from standing for others.
+                self.store.retain(path.received);
+                self.check_received(&profile, path.received)
+            }
+        };
         let (attributes, rejected) = self.import(&profile, prefix, path.received, &mut checked);
-        self.end_import(checked);
+        last.0 = Some((key, checked));
         let rejected = rejected.or_else(|| self.unreachable(&profile, attributes));
         self.store.retain(path.received);
         self.tables[at].put(id, Path { attributes, rejected, ..path }, &mut self.store);
-    }
-
-    /// Has all prefixes decided anew that a peer has a path of.
-    pub(super) fn mark_paths_of(&mut self, peer: usize) {
-        for table in &mut self.tables {
-            table.ids_of(Source::peer(peer)).into_iter().for_each(|id| table.mark(id));
-        }
     }
 }
 

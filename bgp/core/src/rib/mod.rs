@@ -1,7 +1,8 @@
 //! The routing tables: Adj-RIB-In and Loc-RIB in one table of prefixes per family, Adj-RIB-Out as one table per update
 //! group.
 //!
-//! A change marks its prefix dirty; [`Routing::settle`] decides each dirty prefix once and tells felix and the groups.
+//! A change marks its prefix dirty; [`Routing::settle_slice`] decides each dirty prefix once and tells felix and the groups.
+//! A change of everything is a walk through the table, of which each slice goes a part ([`walks`]).
 //! A peer that can't take more is told later: its prefixes are noted in a bitmap and sent from the group's table when
 //! there is room ([`Routing::pump`]). A new peer begins with every prefix of the table noted.
 
@@ -13,10 +14,12 @@ mod communities;
 mod connected;
 mod decision;
 mod export;
+mod generations;
 mod groups;
 mod guard;
 mod import;
 mod next_hops;
+mod numbers;
 mod paths;
 mod peers;
 mod prefixes;
@@ -30,6 +33,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 mod views;
+mod walks;
 mod why;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -40,15 +44,18 @@ use margay_net::{Asn, Cidr, Family, FibChange, LocalRoute, LocalRouteSource};
 use slab::Slab;
 
 pub(crate) use connected::Connected;
-use groups::{Group, Member};
+use generations::Generations;
+use groups::{Group, Member, Told};
 use next_hops::NextHopSets;
 use peers::Peers;
 use prefixes::{Path, PrefixId, Prefixes, Source};
 pub(crate) use profile::RouteSettings;
 use pump::Outgoing;
 use reach::Reach;
+use settle::{SLICE, Start};
 use store::AttributeStore;
 pub(crate) use views::View;
+use walks::{Task, Walks};
 
 use crate::config::{AddPathSend, DecisionConfig, Multipath, NextHopMode, PeerName};
 use crate::io::ConnectionId;
@@ -124,8 +131,12 @@ struct Table {
     groups: Slab<Group>,
     /// Prefixes without paths, whose numbers are given back once nobody has them noted.
     limbo: Vec<PrefixId>,
-    /// Paths by the peer that they came from.
-    received: Vec<u32>,
+    /// Paths by the peer that they came from, and when.
+    generations: Generations,
+    /// What is under way in the whole table.
+    walks: Walks,
+    /// What groups were told that are no more.
+    discarded: Vec<Told>,
 }
 
 /// The settings of the speaker that decide on routes.
@@ -167,11 +178,15 @@ pub(crate) struct Routing {
     guard: Option<Guard>,
     /// Route selection is deferred (RFC 4724 section 4.1): nobody is told anything.
     deferred: bool,
+    /// Route selection starts.
+    start: Option<Start>,
     fib_changes: Vec<FibChange>,
     sends: Vec<Outgoing>,
     /// The messages in the making.
     burst: Vec<u8>,
     counters: Counters,
+    /// Most prefixes of a family that are worked on at a time.
+    slice: usize,
 }
 
 impl Routing {
@@ -183,7 +198,9 @@ impl Routing {
             local: BTreeMap::new(),
             groups: Slab::new(),
             limbo: Vec::new(),
-            received: Vec::new(),
+            generations: Generations::default(),
+            walks: Walks::default(),
+            discarded: Vec::new(),
         };
         Routing {
             config,
@@ -195,10 +212,12 @@ impl Routing {
             reach: Reach::default(),
             guard: None,
             deferred,
+            start: None,
             fib_changes: Vec::new(),
             sends: Vec::new(),
             burst: Vec::new(),
             counters: Counters::default(),
+            slice: SLICE,
         }
     }
 
@@ -208,11 +227,7 @@ impl Routing {
             return;
         }
         let before = std::mem::replace(&mut self.config, config);
-        for table in &mut self.tables {
-            for id in table.prefixes.ids() {
-                table.mark(id);
-            }
-        }
+        self.mark_all();
         if !before.imports_like(&self.config) {
             for peer in self.peers.keys().collect::<Vec<_>>() {
                 self.import_again(peer);
@@ -221,8 +236,11 @@ impl Routing {
         }
     }
 
-    /// Takes what felix must be told, in order.
+    /// Takes what felix must be told, in order: nothing while the first batch after a restart is in the making.
     pub(crate) fn take_fib_changes(&mut self) -> Vec<FibChange> {
+        if self.is_withheld() {
+            return Vec::new();
+        }
         std::mem::take(&mut self.fib_changes)
     }
 
@@ -242,7 +260,7 @@ impl Routing {
         let flow = Flow { connection, unsent: 0, families };
         self.peers.insert(peer, RoutePeer { profile: profile.into(), flow: Some(flow) });
         self.share_policies(peer);
-        if !self.deferred {
+        if !self.deferred && !self.is_withheld() {
             self.join(peer);
         }
     }
@@ -255,8 +273,11 @@ impl Routing {
         }
     }
 
-    /// Forgets a peer without paths.
+    /// Forgets a peer; what paths are left of it go.
     pub(crate) fn forget_peer(&mut self, peer: usize) {
+        Family::ALL.into_iter().for_each(|family| {
+            self.flush(peer, family, Which::All);
+        });
         self.peers.remove(&peer);
     }
 
@@ -284,7 +305,8 @@ impl Routing {
             let id = table.prefixes.intern(prefix);
             self.store.retain(received);
             let source = Source::peer(peer);
-            let path = Path { source, path_id, received, attributes, stale: false, unconfirmed: false, rejected };
+            let generation = table.generations.current(peer);
+            let path = Path { source, path_id, received, attributes, generation, rejected };
             table.put(id, path, &mut self.store);
         }
         self.counters.prefixes_announced_received += prefixes.len() as u64;
@@ -298,7 +320,9 @@ impl Routing {
         for (at, &prefix) in prefixes.iter().enumerate() {
             if let Some(id) = table.prefixes.find(prefix) {
                 let path_id = path_ids.get(at).copied().unwrap_or_default();
-                table.take_if(id, Source::peer(peer), |path| path.path_id == path_id, &mut self.store);
+                let source = Source::peer(peer);
+                let meant = |_: &Generations, path: &Path| path.source == source && path.path_id == path_id;
+                table.take_if(id, meant, &mut self.store);
             }
         }
         self.counters.prefixes_withdrawn_received += prefixes.len() as u64;
@@ -315,15 +339,8 @@ impl Routing {
             // The attributes are the same, but export policy may tell the sources apart.
             table.mark(id);
         }
-        let path = Path {
-            source: Source::LOCAL,
-            path_id: 0,
-            received: attributes,
-            attributes,
-            stale: false,
-            unconfirmed: false,
-            rejected: None,
-        };
+        let path =
+            Path { source: Source::LOCAL, path_id: 0, received: attributes, attributes, generation: 0, rejected: None };
         table.put(id, path, &mut self.store);
     }
 
@@ -332,44 +349,51 @@ impl Routing {
         let table = &mut self.tables[index(prefix.family())];
         table.local.remove(&prefix);
         if let Some(id) = table.prefixes.find(prefix) {
-            table.take_if(id, Source::LOCAL, |_| true, &mut self.store);
+            table.take_if(id, |_, path| path.source == Source::LOCAL, &mut self.store);
         }
     }
 
-    /// Marks the paths of a peer as stale, after those that are so already have been removed (RFC 4724 section 4.2).
+    /// Has the paths of a peer be stale, after those that are so already have been removed (RFC 4724 section 4.2).
     /// Returns how many there are.
     pub(crate) fn mark_stale(&mut self, peer: usize, family: Family) -> usize {
-        self.flush(peer, family, Which::Stale);
-        let table = &mut self.tables[index(family)];
-        let mut marked = 0;
-        for id in table.ids_of(Source::peer(peer)) {
-            for path in &mut table.prefixes.entry_mut(id).paths {
-                if path.source == Source::peer(peer) {
-                    path.stale = true;
-                    marked += 1;
-                }
-            }
-            table.mark(id);
+        let table = self.ready_to_retire(peer, family);
+        let (marked, _) = table.generations.mark_stale(peer);
+        table.sweep_soon();
+        if marked > 0 {
+            table.walks.add(Task::MarkPeer(peer));
         }
         marked
     }
 
-    /// Removes paths of a peer and returns how many they were.
+    /// Removes paths of a peer and returns how many they are. They count no more, and are taken out bit by bit.
     pub(crate) fn flush(&mut self, peer: usize, family: Family, which: Which) -> usize {
-        let source = Source::peer(peer);
-        let table = &mut self.tables[index(family)];
-        let mut removed = 0;
-        for id in table.ids_of(source) {
-            removed += table.take_if(id, source, |path| which == Which::All || path.stale, &mut self.store);
-        }
+        let table = self.ready_to_retire(peer, family);
+        let removed = match which {
+            Which::All => table.generations.retire_all(peer),
+            Which::Stale => table.generations.retire_stale(peer),
+        };
+        table.sweep_soon();
         removed
+    }
+
+    /// Returns a table in which there is a number left for another generation of a peer.
+    fn ready_to_retire(&mut self, peer: usize, family: Family) -> &mut Table {
+        let table = &mut self.tables[index(family)];
+        if table.generations.are_many(peer) {
+            for id in 0..table.prefixes.slots() {
+                if table.prefixes.has(id) {
+                    table.sweep(id, &mut self.store);
+                }
+            }
+        }
+        table
     }
 
     pub(crate) fn counters(&self) -> Counters {
         let sum = |count: fn(&Table) -> usize| self.tables.iter().map(count).sum::<usize>() as u64;
         Counters {
             prefixes: sum(|table| table.prefixes.len()),
-            paths: sum(|table| table.received.iter().map(|&count| count as usize).sum::<usize>() + table.local.len()),
+            paths: sum(|table| table.generations.all_paths() + table.local.len()),
             attribute_sets: self.store.len() as u64,
             update_groups: sum(|table| table.groups.len()),
             ..self.counters
@@ -413,9 +437,14 @@ impl Table {
                 let known = &mut entry.paths[at];
                 store.release(known.received);
                 store.release(known.attributes);
-                let same =
-                    known.attributes == path.attributes && known.stale == path.stale && known.rejected == path.rejected;
-                *known = path;
+                let same = known.attributes == path.attributes
+                    && known.rejected == path.rejected
+                    && self.generations.are_alike(known, &path);
+                let before = std::mem::replace(known, path);
+                if before.generation != path.generation {
+                    self.generations.add(&path);
+                    self.generations.remove(&before);
+                }
                 if same {
                     return;
                 }
@@ -423,38 +452,33 @@ impl Table {
             }
             Err(at) => {
                 entry.insert(at, path);
-                self.count(path.source, 1);
+                self.generations.add(&path);
             }
         }
         self.mark_paths(id);
     }
 
-    /// Removes the paths of a source that `gone` picks, and returns how many they were.
-    fn take_if(
-        &mut self,
-        id: PrefixId,
-        source: Source,
-        gone: impl Fn(&Path) -> bool,
-        store: &mut AttributeStore,
-    ) -> usize {
-        let mut taken = 0;
+    /// Removes the paths of a prefix that `gone` picks.
+    fn take_if(&mut self, id: PrefixId, gone: impl Fn(&Generations, &Path) -> bool, store: &mut AttributeStore) {
         let entry = self.prefixes.entry_mut(id);
-        while let Some(at) = entry.paths.iter().position(|path| path.source == source && gone(path)) {
+        let mut taken = false;
+        while let Some(at) = entry.paths.iter().position(|path| gone(&self.generations, path)) {
             let path = entry.remove(at);
             store.release(path.received);
             store.release(path.attributes);
-            taken += 1;
+            self.generations.remove(&path);
+            taken = true;
         }
-        if taken > 0 {
-            self.count(source, -(taken as i32));
+        if taken {
             self.mark_paths(id);
         }
-        taken
     }
 
-    fn ids_of(&self, source: Source) -> Vec<PrefixId> {
-        let of_source = |path: &Path| path.source == source;
-        self.prefixes.iter().filter(|(_, entry)| entry.paths.iter().any(of_source)).map(|(id, _)| id).collect()
+    /// Takes retired paths of a prefix out.
+    fn sweep(&mut self, id: PrefixId, store: &mut AttributeStore) {
+        if self.generations.has_retired() {
+            self.take_if(id, Generations::is_retired, store);
+        }
     }
 }
 

@@ -3,7 +3,7 @@ use std::ops::{Deref, DerefMut};
 use super::prefixes::Path;
 
 /// The paths of a prefix, in no more room than they need: one without an allocation, several in one of their size.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) enum Paths {
     One(Path),
     /// None, or more than one.
@@ -98,8 +98,7 @@ mod tests {
             path_id: 0,
             received: attributes,
             attributes,
-            stale: false,
-            unconfirmed: false,
+            generation: 0,
             rejected: None,
         };
         let mut paths = Paths::default();

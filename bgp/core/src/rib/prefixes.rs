@@ -2,12 +2,13 @@ use std::cmp::Ordering;
 use std::hash::BuildHasher;
 use std::ops::Range;
 
-use hashbrown::hash_table::Entry as Place;
-use hashbrown::{DefaultHashBuilder, HashTable};
+use hashbrown::DefaultHashBuilder;
 use margay_net::Cidr;
 use slab::Slab;
 
+use super::generations::Generation;
 use super::next_hops::NextHopSetId;
+use super::numbers::Numbers;
 use super::paths::Paths;
 use super::store::AttributeId;
 use crate::view::RejectReason;
@@ -42,9 +43,8 @@ pub(crate) struct Path {
     pub(crate) received: AttributeId,
     /// After import policy; holds a use of its own in the store.
     pub(crate) attributes: AttributeId,
-    pub(crate) stale: bool,
-    /// Not yet sent again since the peer began to refresh its routes (RFC 7313).
-    pub(crate) unconfirmed: bool,
+    /// Of which of the peer's generations it is.
+    pub(crate) generation: Generation,
     pub(crate) rejected: Option<RejectReason>,
 }
 
@@ -52,7 +52,7 @@ pub(crate) struct Path {
 const NO_BEST: u16 = u16::MAX;
 
 /// A prefix with its paths and what the others were told of it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Entry {
     pub(crate) cidr: Cidr,
     /// The index of the best path, or [`NO_BEST`].
@@ -120,37 +120,40 @@ impl Entry {
 #[derive(Debug, Default)]
 pub(crate) struct Prefixes {
     /// By the prefixes, which are looked up in their entries.
-    ids: HashTable<PrefixId>,
+    ids: Numbers,
     entries: Slab<Entry>,
+    /// One more than the highest number that was ever given.
+    slots: PrefixId,
     hasher: DefaultHashBuilder,
 }
 
 impl Prefixes {
     /// Returns the number of `cidr`, a new one where it has none.
     pub(crate) fn intern(&mut self, cidr: Cidr) -> PrefixId {
-        let (entries, hasher) = (&mut self.entries, &self.hasher);
-        let same = |id: &PrefixId| entries[*id as usize].cidr == cidr;
-        let hash = |id: &PrefixId| hasher.hash_one(entries[*id as usize].cidr);
-        match self.ids.entry(hasher.hash_one(cidr), same, hash) {
-            Place::Occupied(place) => *place.get(),
-            Place::Vacant(place) => {
-                let id = entries.insert(Entry {
-                    cidr,
-                    paths: Paths::default(),
-                    best: NO_BEST,
-                    told_source: Source::NONE,
-                    told_fib: None,
-                    told_stale: false,
-                    dirty: false,
-                    touched: false,
-                }) as PrefixId;
-                *place.insert(id).get()
-            }
+        let hash = self.hasher.hash_one(cidr);
+        let entries = &self.entries;
+        if let Some(known) = self.ids.find(hash, |id| entries[id as usize].cidr == cidr) {
+            return known;
         }
+        let id = self.entries.insert(Entry {
+            cidr,
+            paths: Paths::default(),
+            best: NO_BEST,
+            told_source: Source::NONE,
+            told_fib: None,
+            told_stale: false,
+            dirty: false,
+            touched: false,
+        }) as PrefixId;
+        self.slots = self.slots.max(id + 1);
+        let (entries, hasher) = (&self.entries, &self.hasher);
+        let hash_of = |id| entries.get(id as usize).map(|entry| hasher.hash_one(entry.cidr));
+        self.ids.insert(hash, id, hash_of);
+        id
     }
 
     pub(crate) fn find(&self, cidr: Cidr) -> Option<PrefixId> {
-        self.ids.find(self.hasher.hash_one(cidr), |&id| self.entries[id as usize].cidr == cidr).copied()
+        self.ids.find(self.hasher.hash_one(cidr), |id| self.entries[id as usize].cidr == cidr)
     }
 
     pub(crate) fn entry(&self, id: PrefixId) -> &Entry {
@@ -169,15 +172,9 @@ impl Prefixes {
             && !entry.dirty
         {
             let hash = self.hasher.hash_one(entry.cidr);
-            if let Ok(place) = self.ids.find_entry(hash, |&other| other == id) {
-                place.remove();
-            }
+            self.ids.remove(hash, id);
             self.entries.remove(id as usize);
         }
-    }
-
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (PrefixId, &Entry)> {
-        self.entries.iter().map(|(id, entry)| (id as PrefixId, entry))
     }
 
     /// Returns those whose numbers are in `part`.
@@ -187,11 +184,16 @@ impl Prefixes {
 
     /// Returns one more than the highest number that there may be.
     pub(crate) fn slots(&self) -> PrefixId {
-        self.entries.capacity() as PrefixId
+        self.slots
     }
 
-    pub(crate) fn ids(&self) -> Vec<PrefixId> {
-        self.entries.iter().map(|(id, _)| id as PrefixId).collect()
+    /// Returns the prefix with a number, where there is one.
+    pub(crate) fn find_entry(&self, id: PrefixId) -> Option<&Entry> {
+        self.entries.get(id as usize)
+    }
+
+    pub(crate) fn has(&self, id: PrefixId) -> bool {
+        self.entries.contains(id as usize)
     }
 
     pub(crate) fn len(&self) -> usize {

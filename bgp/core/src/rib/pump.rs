@@ -8,13 +8,17 @@ use super::bitmap::Bitmap;
 use super::groups::{Group, Member};
 use super::prefixes::{PrefixId, Source};
 use super::store::AttributeId;
-use super::{HIGH_WATER, Routing};
+use super::{HIGH_WATER, Routing, Table};
 use crate::config::AddPathSend;
 use crate::io::ConnectionId;
 use crate::wire::{self, Nlri};
 
 /// How many noted prefixes are sent before room is looked at again.
 const CHUNK: usize = 4096;
+/// How many noted prefixes are sent at a time, to one peer or a few that are behind by the same.
+const PUMPED: usize = 4 * CHUNK;
+/// So many more peers to share what is sent take as long as another one alone.
+const SHARING: usize = 32;
 /// Messages for the same peers are handed out together up to about this many bytes: with many peers it is the number of
 /// pieces that costs, not their size.
 const BURST: usize = 16 * 1024;
@@ -96,20 +100,27 @@ impl Routing {
         }
     }
 
-    /// Sends what is noted for peers that have room, as far as it goes; peers with the same notes share the bytes.
-    pub(crate) fn pump(&mut self) {
+    /// Sends a part of what is noted for peers that have room; peers with the same notes share the bytes. Returns whether
+    /// there may be more.
+    pub(crate) fn pump(&mut self) -> bool {
+        let mut left = PUMPED;
         for at in 0..self.tables.len() {
             let mut groups = std::mem::take(&mut self.tables[at].groups);
             debug_assert!(groups.iter().all(|(_, group)| group.lags || !group.members.values().any(Member::is_behind)));
             for (_, group) in groups.iter_mut().filter(|(_, group)| group.lags) {
-                while let Some(cohort) = self.next_cohort(group) {
-                    self.pump_cohort(at, group, &cohort);
+                while left > 0
+                    && let Some(cohort) = self.next_cohort(group)
+                {
+                    let count = self.pump_cohort(at, group, &cohort);
+                    // What is noted is struck off for each.
+                    left = left.saturating_sub((count + 1) * (1 + cohort.len() / SHARING));
                 }
                 group.lags = group.members.values().any(Member::is_behind);
             }
             self.tables[at].groups = groups;
             self.clear_limbo(at);
         }
+        left == 0 || self.tables.iter().any(Table::has_limbo)
     }
 
     /// Returns members that are behind by the same, and have room.
@@ -125,7 +136,8 @@ impl Routing {
         Some(std::iter::once(first).chain(same.map(|(&peer, _)| peer)).collect())
     }
 
-    fn pump_cohort(&mut self, at: usize, group: &mut Group, cohort: &[usize]) {
+    /// Sends a part of what is noted for members that are behind by the same, and returns how many prefixes that is.
+    fn pump_cohort(&mut self, at: usize, group: &mut Group, cohort: &[usize]) -> usize {
         let like = &group.members[&cohort[0]];
         let changed: Vec<PrefixId> = like.pending.iter().take(CHUNK).collect();
         let fresh: Vec<PrefixId> = like.initial.iter().take(CHUNK - changed.len()).collect();
@@ -190,6 +202,9 @@ impl Routing {
             }
             self.go_on_with_answer(at, group, *peer);
         }
+        let count = changed.len() + fresh.len();
+        self.counters.work += count as u64;
+        count
     }
 
     fn send_all(&mut self, at: usize, group: &Group, batch: Batch, targets: &[usize]) {

@@ -142,7 +142,7 @@ impl Routing {
         }
     }
 
-    /// Judges paths anew whose next hops moved, and gives up tracking those that no path has any more.
+    /// Has paths judged anew whose next hops moved, and gives up tracking those that no path has any more.
     pub(super) fn settle_next_hops(&mut self) {
         if self.store.take_dropped_next_hop() {
             let store = &self.store;
@@ -154,14 +154,10 @@ impl Routing {
         }
         let connected = &self.connected;
         self.reach.retire(|address| !connected.is_known() || connected.subnet_of(address).is_some());
-        for at in 0..self.tables.len() {
-            for id in self.tables[at].prefixes.ids() {
-                self.judge_again(at, id, &moved);
-            }
-        }
+        self.judge_moved(&moved);
     }
 
-    fn judge_again(&mut self, at: usize, id: u32, moved: &BTreeSet<IpAddr>) {
+    pub(super) fn judge_again(&mut self, at: usize, id: u32, moved: &BTreeSet<IpAddr>) {
         let mut touched = false;
         for index in 0..self.tables[at].prefixes.entry(id).paths.len() {
             let path = self.tables[at].prefixes.entry(id).paths[index];

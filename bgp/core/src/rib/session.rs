@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use margay_net::Family;
 
-use super::groups::{Group, ToldRoute};
-use super::prefixes::{PrefixId, Source};
-use super::{DrainStage, Routing, Table, index};
+use super::groups::{Group, Told, ToldPaths};
+use super::prefixes::Source;
+use super::{DrainStage, Routing, index};
 use crate::wire::{self, RefreshSubtype, RouteRefresh};
 
 /// Where the answer to a member's request for the table is, where it is marked off (RFC 7313 section 4).
@@ -23,7 +23,7 @@ pub(super) enum Answer {
 impl Routing {
     /// Returns how many paths of a family a peer has announced, before policy.
     pub(crate) fn received_count(&self, peer: usize, family: Family) -> u32 {
-        self.tables[index(family)].received.get(peer).copied().unwrap_or_default()
+        self.tables[index(family)].generations.paths(peer)
     }
 
     /// Returns the families in which an established peer sends several paths of a prefix, and those in which it is sent
@@ -41,7 +41,6 @@ impl Routing {
 
     /// A peer is sent the whole table of a family again, marked off where `marked`.
     pub(crate) fn answer_refresh(&mut self, peer: usize, family: Family, marked: bool) {
-        self.settle();
         let at = index(family);
         let mut groups = std::mem::take(&mut self.tables[at].groups);
         if let Some((_, group)) = groups.iter_mut().find(|(_, group)| group.members.contains_key(&peer)) {
@@ -79,43 +78,31 @@ impl Routing {
 
     /// Notes all that a member is told.
     fn note_table(&self, at: usize, group: &mut Group, peer: usize) {
-        let others = |route: &ToldRoute| route.source != Source::peer(peer);
-        let told: Vec<PrefixId> =
-            group.routes(&self.tables[at]).filter(|(_, route)| others(route)).map(|(id, _)| id).collect();
-        let Some(member) = group.members.get_mut(&peer) else { return };
-        told.into_iter().for_each(|id| member.note(id));
-    }
-
-    /// The peer begins to send its routes of a family again (BoRR): what it has announced must come again.
-    pub(crate) fn begin_refresh(&mut self, peer: usize, family: Family) {
         let source = Source::peer(peer);
-        let table = &mut self.tables[index(family)];
-        for id in table.ids_of(source) {
-            for path in table.prefixes.entry_mut(id).paths.iter_mut().filter(|path| path.source == source) {
-                path.unconfirmed = true;
+        let prefixes = &self.tables[at].prefixes;
+        let Some(member) = group.members.get_mut(&peer) else { return };
+        match &group.told {
+            Told::Best(told) => {
+                let told = told.iter().zip(0..).filter_map(|(told, id)| told.map(|_| id));
+                told.filter(|&id| prefixes.entry(id).told_source != source).for_each(|id| member.note(id));
+            }
+            Told::Paths(told) => {
+                let others = |paths: &ToldPaths| paths.iter().any(|path| path.source != source);
+                told.iter().zip(0..).filter(|(paths, _)| others(paths)).for_each(|(_, id)| member.note(id));
             }
         }
     }
 
-    /// The peer has sent its routes again (EoRR): what did not come is removed. Returns how much that was.
-    pub(crate) fn end_refresh(&mut self, peer: usize, family: Family) -> usize {
-        let source = Source::peer(peer);
-        let table = &mut self.tables[index(family)];
-        let mut removed = 0;
-        for id in table.ids_of(source) {
-            removed += table.take_if(id, source, |path| path.unconfirmed, &mut self.store);
-        }
-        removed
+    /// The peer begins to send its routes of a family again (BoRR): what it has announced must come again.
+    pub(crate) fn begin_refresh(&mut self, peer: usize, family: Family) {
+        self.ready_to_retire(peer, family).generations.begin_refresh(peer);
     }
-}
 
-impl Table {
-    /// Keeps count of a peer's paths.
-    pub(super) fn count(&mut self, source: Source, change: i32) {
-        let Some(peer) = source.as_peer() else { return };
-        if peer >= self.received.len() {
-            self.received.resize(peer + 1, 0);
-        }
-        self.received[peer] = self.received[peer].saturating_add_signed(change);
+    /// The peer has sent its routes again (EoRR): what did not come is removed. Returns how much that is.
+    pub(crate) fn end_refresh(&mut self, peer: usize, family: Family) -> usize {
+        let table = self.ready_to_retire(peer, family);
+        let removed = table.generations.retire_unconfirmed(peer);
+        table.sweep_soon();
+        removed
     }
 }

@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use margay_net::{BestRoute, FibChange, NextHop};
 use smallvec::SmallVec;
 
-use super::Routing;
 use super::add_path::name_paths;
 use super::attributes::AttributesExt;
 use super::decision::{Candidate, Decision, Rules, decide};
@@ -15,13 +14,25 @@ use super::next_hops::NextHopSetId;
 use super::prefixes::{Entry, Path, PrefixId, Source};
 use super::pump::{Batch, Route};
 use super::store::AttributeId;
+use super::walks::Task;
+use super::{Routing, Table};
 use crate::config::AddPathSend;
 
-/// Most prefixes of a family that are decided at a time.
-const SLICE: usize = 8192;
+/// Most prefixes of a family that are decided at a time, and most that are looked at on a walk.
+pub(super) const SLICE: usize = 8192;
 
 /// Most changes of several givers that are told together; see [`Routing::deliver_combined`].
 const COMBINED: usize = 1024;
+
+/// The start of route selection.
+#[derive(Debug)]
+pub(super) struct Start {
+    /// Felix is told everything in one batch, and the peers are told nothing before.
+    withheld: bool,
+    /// How many prefixes of each table have still to be decided that were to be at the beginning.
+    undecided: [usize; 2],
+    over: bool,
+}
 
 /// A prefix whose best path was decided anew.
 struct Change {
@@ -32,45 +43,76 @@ struct Change {
 
 impl Routing {
     /// Decides what is dirty and tells felix and the groups of what came out differently.
+    #[cfg(test)]
     pub(crate) fn settle(&mut self) {
         while self.settle_slice() {}
     }
 
-    /// Does a bounded part of [`Routing::settle`] and returns whether there is more, so that what a peer with many
-    /// routes leaves behind when it goes is told bit by bit.
+    /// Does a bounded part of what is to be done in the tables, and returns whether there is more: a part of the walks
+    /// through them, and the decision on a part of what is dirty.
     pub(crate) fn settle_slice(&mut self) -> bool {
         self.settle_next_hops();
         for at in 0..self.tables.len() {
+            self.walk(at);
+            self.admit(at);
             self.settle_table(at);
+            self.tables[at].discard(self.slice, &mut self.store);
         }
-        self.tables.iter().any(|table| !table.dirty.is_empty())
+        self.start_is_over();
+        self.start.as_ref().is_some_and(|start| !start.over) || self.tables.iter().any(Table::has_work)
     }
 
-    /// Ends the deferral of route selection, where there is one: everybody is told everything.
+    /// Starts route selection: everybody is told everything, where nobody was so far (RFC 4724 section 4.1). It has
+    /// started when [`Routing::take_started`] says so.
     pub(crate) fn start_selection(&mut self) {
-        self.settle();
-        if !self.deferred {
+        let withheld = std::mem::take(&mut self.deferred);
+        let undecided = self.tables.each_ref().map(|table| if withheld { 0 } else { table.dirty.len() });
+        if withheld {
+            self.tables.iter_mut().for_each(|table| table.walks.add(Task::TellFib));
+        }
+        self.start = Some(Start { withheld, undecided, over: false });
+    }
+
+    /// Whether the table that felix is told at the start is still in the making.
+    pub(super) fn is_withheld(&self) -> bool {
+        self.start.as_ref().is_some_and(|start| start.withheld && !start.over)
+    }
+
+    /// Tells, once, that route selection has started: felix's changes up to here make the table whole.
+    pub(crate) fn take_started(&mut self) -> bool {
+        let over = self.start.as_ref().is_some_and(|start| start.over);
+        if over {
+            self.start = None;
+        }
+        over
+    }
+
+    /// Whether route selection is deferred or has not started in all of the table.
+    pub(crate) fn is_starting(&self) -> bool {
+        self.deferred || self.start.is_some()
+    }
+
+    fn start_is_over(&mut self) {
+        let Some(start) = &mut self.start else { return };
+        let told = !self.tables.iter().any(|table| table.walks.has(Task::TellFib));
+        if start.over || !told || start.undecided != [0; 2] {
             return;
         }
-        self.deferred = false;
-        for at in 0..self.tables.len() {
-            let mut ways = Ways::default();
-            for id in self.tables[at].prefixes.ids() {
-                let usable = self.choose(self.tables[at].prefixes.entry(id));
-                self.tell_fib(at, id, usable.as_ref(), &mut ways);
-                let entry = self.tables[at].prefixes.entry_mut(id);
-                entry.told_source = entry.best_path().map_or(Source::NONE, |path| path.source);
+        start.over = true;
+        if start.withheld {
+            for peer in self.peers.keys().collect::<Vec<_>>() {
+                self.join(peer);
             }
-            ways.clear(self);
-        }
-        for peer in self.peers.keys().collect::<Vec<_>>() {
-            self.join(peer);
         }
     }
 
     fn settle_table(&mut self, at: usize) {
         let waiting = &mut self.tables[at].dirty;
-        let dirty: Vec<PrefixId> = waiting.drain(..waiting.len().min(SLICE)).collect();
+        let dirty: Vec<PrefixId> = waiting.drain(..waiting.len().min(self.slice)).collect();
+        self.counters.work += dirty.len() as u64;
+        if let Some(start) = &mut self.start {
+            start.undecided[at] = start.undecided[at].saturating_sub(dirty.len());
+        }
         if waiting.is_empty() && waiting.capacity() > SLICE {
             *waiting = VecDeque::new();
         }
@@ -81,6 +123,7 @@ impl Routing {
         let mut ways = Ways::default();
         let best_alone = self.tables[at].groups.iter().all(|(_, group)| group.key.add_path == AddPathSend::None);
         for &id in &dirty {
+            self.tables[at].sweep(id, &mut self.store);
             let decision = self.choose(self.tables[at].prefixes.entry(id));
             if !self.deferred {
                 self.tell_fib(at, id, decision.as_ref(), &mut ways);
@@ -111,15 +154,15 @@ impl Routing {
     /// Gives the numbers of unused prefixes back, unless somebody has still to be told about one.
     pub(super) fn clear_limbo(&mut self, at: usize) {
         let table = &mut self.tables[at];
-        let noted = |group: &Group| {
-            let mut members = group.members.values();
-            group.lags && members.any(|member| !member.pending.is_empty() || !member.initial.is_empty())
-        };
-        if table.limbo.is_empty() || table.groups.iter().any(|(_, group)| noted(group)) {
+        if table.limbo.is_empty() || table.has_notes() {
             return;
         }
-        for id in std::mem::take(&mut table.limbo) {
+        let left = table.limbo.len().saturating_sub(self.slice);
+        for id in table.limbo.drain(left..) {
             table.prefixes.release(id);
+        }
+        if table.limbo.is_empty() && table.limbo.capacity() > SLICE {
+            table.limbo = Vec::new();
         }
     }
 
@@ -198,13 +241,13 @@ impl Routing {
         Candidate { igp_metric: self.interior_cost(path), path_id: path.path_id, ..candidate }
     }
 
-    fn tell_fib(&mut self, at: usize, id: PrefixId, decision: Option<&Outcome>, ways: &mut Ways) {
+    pub(super) fn tell_fib(&mut self, at: usize, id: PrefixId, decision: Option<&Outcome>, ways: &mut Ways) {
         let entry = self.tables[at].prefixes.entry(id);
         let (told, told_stale, cidr) = (entry.told_fib, entry.told_stale, entry.cidr);
         // Told as the empty set of next hops.
         let discard = decision.is_some_and(|outcome| self.discards(cidr, &entry.paths[usize::from(outcome.best)]));
         let paths = decision.iter().flat_map(|outcome| &outcome.multipath).map(|&at| &entry.paths[usize::from(at)]);
-        let stale = paths.clone().any(|path| path.stale && path.source != Source::LOCAL);
+        let stale = paths.clone().any(|path| self.tables[at].generations.is_stale(path));
         let set = match decision.map(|outcome| &outcome.multipath[..]) {
             Some(_) if discard => Some(self.next_hop_sets.intern(&[])),
             Some(&[only]) => {
@@ -285,7 +328,9 @@ impl Routing {
                     group.told.set_paths(change.id, after, &mut self.store);
                 }
             }
-            if batches.len() > 1 && changes.len() <= COMBINED {
+            if group.members.is_empty() {
+                // It is in the making.
+            } else if batches.len() > 1 && changes.len() <= COMBINED {
                 self.deliver_combined(at, group, &batches, alone);
             } else {
                 for ((giver_before, giver), batch) in batches {
@@ -305,13 +350,37 @@ impl Routing {
 /// The last path whose next hops were looked up in a round, since prefixes of one message share theirs; it holds a use of
 /// the set.
 #[derive(Debug, Default)]
-struct Ways(Option<((Source, AttributeId), NextHopSetId)>);
+pub(super) struct Ways(Option<((Source, AttributeId), NextHopSetId)>);
 
 impl Ways {
-    fn clear(self, routing: &mut Routing) {
+    pub(super) fn clear(self, routing: &mut Routing) {
         if let Some((_, set)) = self.0 {
             routing.next_hop_sets.release(set);
         }
+    }
+}
+
+impl Table {
+    /// Whether somebody has still to be told of some prefix.
+    fn has_notes(&self) -> bool {
+        let noted = |group: &Group| {
+            let mut members = group.members.values();
+            group.lags && members.any(|member| !member.pending.is_empty() || !member.initial.is_empty())
+        };
+        self.groups.iter().any(|(_, group)| noted(group))
+    }
+
+    fn has_work(&self) -> bool {
+        !self.dirty.is_empty()
+            || !self.walks.is_empty()
+            || !self.discarded.is_empty()
+            || self.groups.iter().any(|(_, group)| !group.making && !group.wanted.is_empty())
+            || self.has_limbo()
+    }
+
+    /// Whether numbers of unused prefixes can be given back.
+    pub(super) fn has_limbo(&self) -> bool {
+        !self.limbo.is_empty() && !self.has_notes()
     }
 }
 

@@ -7,9 +7,10 @@ use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use hashbrown::{DefaultHashBuilder, HashTable};
+use hashbrown::DefaultHashBuilder;
 use slab::Slab;
 
+use super::numbers::Numbers;
 use crate::wire::{Attributes, packed};
 
 /// An attribute set of the store.
@@ -74,7 +75,7 @@ impl Merit {
 /// What was asked for of late is kept decoded, since routes of one message are worked on one after the other.
 #[derive(Debug, Default)]
 pub(crate) struct AttributeStore {
-    ids: HashTable<u32>,
+    ids: Numbers,
     sets: Slab<Stored>,
     hasher: DefaultHashBuilder,
     /// In how many sets a next hop is.
@@ -101,7 +102,7 @@ impl AttributeStore {
         // 32 bits are plenty to tell sets apart, and half of what the table would keep.
         let hash = self.hasher.hash_one(&packed[..]) as u32;
         let sets = &self.sets;
-        let known = self.ids.find(spread(hash), |&slot| *sets[slot as usize].packed == packed[..]).copied();
+        let known = self.ids.find(spread(hash), |slot| *sets[slot as usize].packed == packed[..]);
         let id = match known {
             Some(slot) => {
                 self.sets[slot as usize].uses += 1;
@@ -118,7 +119,7 @@ impl AttributeStore {
                     merit: Merit::of(&attributes),
                 });
                 let sets = &self.sets;
-                self.ids.insert_unique(spread(hash), slot as u32, |&slot| spread(sets[slot as usize].hash));
+                self.ids.insert(spread(hash), slot as u32, |slot| Some(spread(sets.get(slot as usize)?.hash)));
                 AttributeId::at(slot)
             }
         };
@@ -138,9 +139,7 @@ impl AttributeStore {
         stored.uses -= 1;
         if stored.uses == 0 {
             let hash = spread(stored.hash);
-            if let Ok(entry) = self.ids.find_entry(hash, |&slot| slot as usize == id.slot()) {
-                entry.remove();
-            }
+            self.ids.remove(hash, id.slot() as u32);
             let stored = self.sets.remove(id.slot());
             if let Some(next_hop) = forwarding_address(&stored.packed)
                 && let Some(sets) = self.next_hops.get_mut(&next_hop)

@@ -2,11 +2,13 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod interrupted;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use margay_net::{Asn, Cidr, Family};
+use margay_net::{Asn, Cidr, Family, FibChange};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
@@ -26,6 +28,8 @@ struct Bench {
     routing: Routing,
     held: BTreeMap<u64, Held>,
     end_of_ribs: BTreeMap<u64, usize>,
+    /// What felix was told: the next hops, and whether they are stale.
+    fib: BTreeMap<Cidr, (Vec<IpAddr>, bool)>,
     /// Peers that are sent several paths.
     several: BTreeSet<usize>,
 }
@@ -77,12 +81,27 @@ impl Bench {
             routing: Routing::new(config, false),
             held: BTreeMap::new(),
             end_of_ribs: BTreeMap::new(),
+            fib: BTreeMap::new(),
             several: BTreeSet::new(),
         }
     }
 
     fn up(&mut self, peer: usize, send: AddPathSend) {
-        let profile = PeerProfile {
+        let profile = self.profile(peer, send);
+        self.establish(peer, profile);
+        self.settle();
+    }
+
+    fn establish(&mut self, peer: usize, profile: PeerProfile) {
+        self.held.insert(peer as u64, Held::new());
+        self.routing.peer_up(peer, profile, ConnectionId(peer as u64), BTreeSet::from([Family::V4]));
+    }
+
+    fn profile(&mut self, peer: usize, send: AddPathSend) -> PeerProfile {
+        if send != AddPathSend::None {
+            self.several.insert(peer);
+        }
+        PeerProfile {
             name: PeerName::new(format!("peer{peer}")),
             ibgp: false,
             asn: own(peer),
@@ -101,13 +120,7 @@ impl Bench {
             add_path_receive: BTreeSet::from([Family::V4]),
             add_path_send: BTreeMap::from([(Family::V4, send)]),
             drain: DrainStage::None,
-        };
-        if send != AddPathSend::None {
-            self.several.insert(peer);
         }
-        self.held.insert(peer as u64, Held::new());
-        self.routing.peer_up(peer, profile, ConnectionId(peer as u64), BTreeSet::from([Family::V4]));
-        self.settle();
     }
 
     fn announce(&mut self, peer: usize, prefix: &str, path_id: u32, asns: &[u32]) {
@@ -122,10 +135,22 @@ impl Bench {
 
     /// Settles, and delivers what that sends; how many messages each peer got.
     fn settle(&mut self) -> BTreeMap<u64, usize> {
-        let mut messages = BTreeMap::new();
         self.routing.settle();
-        self.routing.pump();
-        self.routing.take_fib_changes();
+        while self.routing.pump() {}
+        self.take()
+    }
+
+    fn take(&mut self) -> BTreeMap<u64, usize> {
+        for change in self.routing.take_fib_changes() {
+            match change {
+                FibChange::Set(route) => {
+                    let next_hops = route.next_hops.iter().map(|next_hop| next_hop.addr).collect();
+                    self.fib.insert(route.prefix, (next_hops, route.stale))
+                }
+                FibChange::Withdraw(prefix) => self.fib.remove(&prefix),
+            };
+        }
+        let mut messages = BTreeMap::new();
         for outgoing in self.routing.take_sends() {
             let peer = outgoing.connection.0;
             *messages.entry(peer).or_default() += self.deliver(peer, &outgoing.bytes);
@@ -146,7 +171,12 @@ impl Bench {
         let (mut rest, mut messages) = (bytes, 0);
         while let Some(len) = frame(rest, MAX_MESSAGE).unwrap() {
             let (message, after) = rest.split_at(len);
-            let Message::Update(update) = decode(message, &context).unwrap() else { panic!("an UPDATE") };
+            rest = after;
+            let update = match decode(message, &context).unwrap() {
+                Message::Update(update) => update,
+                Message::RouteRefresh(_) => continue,
+                other => panic!("{other:?}"),
+            };
             let name = |path_ids: &[u32], at: usize| path_ids.get(at).copied().unwrap_or_default();
             for Withdrawal { prefixes, path_ids, .. } in &update.withdrawn {
                 for (at, &prefix) in prefixes.iter().enumerate() {
@@ -161,7 +191,6 @@ impl Bench {
             }
             *self.end_of_ribs.entry(peer).or_default() += usize::from(update.end_of_rib.is_some());
             messages += 1;
-            rest = after;
         }
         messages
     }
@@ -364,7 +393,8 @@ fn whatever_comes_and_whoever_lags_all_hold_the_same_paths_in_the_end() {
             if random.random_bool(0.4) {
                 bench.settle();
             }
-            for (_, entry) in bench.routing.tables[0].prefixes.iter() {
+            let prefixes = &bench.routing.tables[0].prefixes;
+            for (_, entry) in prefixes.part(0..prefixes.slots()) {
                 let (short, long) = (bench.routing.choose(entry), bench.routing.decide_entry(entry));
                 let told = |outcome: super::settle::Outcome| (outcome.best, outcome.multipath, outcome.usable);
                 assert_eq!(short.map(told), long.map(told), "seed {seed}");

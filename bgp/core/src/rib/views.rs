@@ -1,5 +1,6 @@
 //! The tables, readable.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
@@ -45,11 +46,12 @@ impl Routing {
                 View::Local | View::In(_) => None,
             };
             for (id, entry) in table.prefixes.part(part.clone()) {
-                let of_peer = |peer: usize| entry.paths.iter().any(|path| path.source == Source::peer(peer));
+                let paths = || entry.paths.iter().filter(|path| !table.generations.is_retired(path));
+                let of_peer = |peer: usize| paths().any(|path| path.source == Source::peer(peer));
                 let meant = |path: &Path| peer.is_none_or(|peer| path.source == Source::peer(peer));
-                let rejected = || entry.paths.iter().any(|path| path.rejected.is_some() && meant(path));
+                let rejected = || paths().any(|path| path.rejected.is_some() && meant(path));
                 let there = match view {
-                    View::Local => !entry.paths.is_empty(),
+                    View::Local => paths().next().is_some(),
                     View::In(peer) => of_peer(peer),
                     View::Out(peer) => group.is_some_and(|group| table.told(group, id, peer).next().is_some()),
                 };
@@ -77,8 +79,24 @@ impl Routing {
         (!route.paths.is_empty()).then_some(route)
     }
 
+    /// Returns a prefix without the paths that are about to be taken out.
+    pub(super) fn shown(&self, at: usize, id: PrefixId) -> Cow<'_, Entry> {
+        let table = &self.tables[at];
+        let entry = table.prefixes.entry(id);
+        let is_retired = |path: &Path| table.generations.is_retired(path);
+        if !entry.paths.iter().any(is_retired) {
+            return Cow::Borrowed(entry);
+        }
+        let mut shown = entry.clone();
+        while let Some(at) = shown.paths.iter().position(is_retired) {
+            shown.remove(at);
+        }
+        shown.set_best(self.choose(&shown).map(|outcome| outcome.best));
+        Cow::Owned(shown)
+    }
+
     pub(super) fn route_view(&self, at: usize, id: PrefixId) -> RouteView {
-        let entry = self.tables[at].prefixes.entry(id);
+        let entry = &*self.shown(at, id);
         let outcome = self.decide_entry(entry);
         let usable = outcome.iter().flat_map(|outcome| &outcome.usable);
         let candidates: Vec<Candidate> =
@@ -107,7 +125,7 @@ impl Routing {
 
     /// Returns what came from a peer, as it came.
     fn received(&self, at: usize, id: PrefixId, peer: usize) -> RouteView {
-        let entry = self.tables[at].prefixes.entry(id);
+        let entry = &*self.shown(at, id);
         let mut route = empty(entry.cidr);
         for path in entry.paths.iter().filter(|path| path.source == Source::peer(peer)) {
             let mut view = self.path_view(entry, path, path.received);
@@ -123,7 +141,7 @@ impl Routing {
     /// Returns what a peer is told, or is about to be.
     fn advertised(&self, at: usize, id: PrefixId, peer: usize) -> RouteView {
         let table = &self.tables[at];
-        let entry = table.prefixes.entry(id);
+        let entry = &*self.shown(at, id);
         let mut route = empty(entry.cidr);
         let (Some(group), Some(best)) = (table.group_of(peer), entry.best_path()) else { return route };
         for told in table.told(group, id, peer) {
@@ -146,14 +164,16 @@ impl Routing {
     pub(crate) fn count_in(&self, part: &Range<PrefixId>, counts: &mut BTreeMap<(usize, Family), PrefixCounts>) {
         for table in &self.tables {
             for path in table.prefixes.part(part.clone()).flat_map(|(_, entry)| &entry.paths) {
-                let Some(peer) = path.source.as_peer() else { continue };
+                let Some(peer) = path.source.as_peer().filter(|_| !table.generations.is_retired(path)) else {
+                    continue;
+                };
                 let counts = counts.entry((peer, table.family)).or_default();
                 counts.received += 1;
                 counts.rejected += usize::from(path.rejected.is_some());
                 if let Some(reason) = path.rejected {
                     *counts.rejected_by.entry(reason).or_default() += 1;
                 }
-                counts.stale += usize::from(path.stale);
+                counts.stale += usize::from(table.generations.is_stale(path));
             }
             for (_, group) in &table.groups {
                 let mut given: BTreeMap<usize, usize> = BTreeMap::new();
@@ -191,7 +211,7 @@ impl Routing {
             attributes: attributes_view(&self.store.get(attributes)),
             best: false,
             multipath: false,
-            stale: path.stale,
+            stale: self.tables[index(family)].generations.is_stale(path),
             lost: None,
             rejected: path.rejected,
             reason: self.rejected(entry.cidr, path),

@@ -43,7 +43,8 @@ impl Routing {
     /// Finds a prefix that has paths.
     fn used(&self, at: usize, prefix: Cidr) -> Option<PrefixId> {
         let table = &self.tables[at];
-        table.prefixes.find(prefix).filter(|&id| !table.prefixes.entry(id).paths.is_empty())
+        let is_there = |path: &Path| !table.generations.is_retired(path);
+        table.prefixes.find(prefix).filter(|&id| table.prefixes.entry(id).paths.iter().any(is_there))
     }
 
     fn advertisement(
@@ -72,7 +73,7 @@ impl Routing {
         let id = prefix.ok_or(AdvertisementReason::NoUsablePath)?;
         let group = table.groups.iter().map(|(_, group)| group).find(|group| group.members.contains_key(&peer));
         let group = group.filter(|_| !self.deferred).ok_or(AdvertisementReason::Deferred)?;
-        let entry = table.prefixes.entry(id);
+        let entry = &*self.shown(at, id);
         let paths = self.chosen(entry, group.key.add_path);
         if paths.is_empty() {
             return Err(AdvertisementReason::NoUsablePath);

@@ -50,7 +50,7 @@ pub struct Options {
 /// A BGP speaker.
 ///
 /// **What came in** goes to [`Speaker::handle_input`]; the work of one call is bounded by the bytes or the
-/// configuration that it brings. **Time** is [`Speaker::poll_timeout`] and [`Speaker::handle_timeout`]. **What must go
+/// configuration that it brings, and not by the size of the tables. **Time** is [`Speaker::poll_timeout`] and [`Speaker::handle_timeout`]. **What must go
 /// out** is [`Speaker::poll_output`], in order, until `None`. **What can be asked** are the queries, which change
 /// nothing and recompute reasons.
 ///
@@ -181,11 +181,14 @@ impl Speaker {
         self.flush_work(now);
     }
 
-    /// Gives the next thing to do; `None`: nothing for the time being.
+    /// Gives the next thing to do; `None`: nothing for the time being. One call does a bounded part of the work on the
+    /// tables at most, however much there is.
     pub fn poll_output(&mut self) -> Option<Output> {
-        // A slice may come to nothing that is told.
-        while self.outputs.is_empty() && self.unsettled {
-            self.tell(false);
+        if self.outputs.is_empty() && self.unsettled {
+            self.tell();
+            if self.outputs.is_empty() && self.unsettled {
+                return Some(Output::Working);
+            }
         }
         self.outputs.pop_front()
     }
@@ -247,9 +250,9 @@ impl Speaker {
             return;
         }
         self.remove_departed(now);
-        let complete = self.selection_progress(now);
+        self.selection_progress(now);
         self.tell_bfd();
-        self.tell(complete);
+        self.tell();
     }
 
     /// Ends a call that brought bytes, or a way: what arrives together, from one peer or many, is decided and told together,
@@ -262,22 +265,24 @@ impl Speaker {
         self.tell_bfd();
         self.unsettled = true;
         if self.selection_progress(now) {
-            self.tell(true);
+            self.tell();
         }
     }
 
-    /// Tells felix and the peers of a slice of what is dirty; [`Speaker::poll_output`] goes on with the rest.
-    fn tell(&mut self, complete: bool) {
+    /// Does a slice of the work on the tables, and tells felix and the peers what came of it; [`Speaker::poll_output`] goes
+    /// on with the rest.
+    fn tell(&mut self) {
         let Some(routing) = &mut self.routing else {
             self.unsettled = false;
             return;
         };
         self.unsettled = routing.settle_slice();
-        routing.pump();
+        self.unsettled |= routing.pump();
         if let Some(next_hops) = routing.take_tracked() {
             self.outputs.push_back(Output::TrackNextHops(next_hops));
         }
         let changes = routing.take_fib_changes();
+        let complete = routing.take_started();
         if complete || !changes.is_empty() {
             self.fib_serial += 1;
             self.counters.fib_batches += 1;

@@ -107,7 +107,7 @@ impl Speaker {
 
     /// Whether the table is whole; see [`Speaker`].
     pub fn is_converged(&self) -> bool {
-        self.selection.is_done()
+        self.selection.is_done() && self.routing.as_ref().is_none_or(|routing| !routing.is_starting())
     }
 
     /// None for an unknown peer's.

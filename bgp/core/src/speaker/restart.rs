@@ -168,7 +168,7 @@ impl Speaker {
         families.iter().map(|&family| routing.flush(peer, family, which)).sum()
     }
 
-    /// Looks whether the table is whole; true once, when it becomes so.
+    /// Looks whether everybody's routes are there; true once, when route selection starts for it.
     pub(super) fn selection_progress(&mut self, now: Now) -> bool {
         let Selection::Awaiting { deadline, absent } = &mut self.selection else { return false };
         if absent.is_some_and(|absent| absent <= now.mono) {

@@ -119,7 +119,7 @@ impl Client {
                 }
                 Output::Bfd(sessions) => self.bfd = Some(sessions),
                 Output::Listen { peers, .. } => self.listen = peers,
-                Output::Connect { .. } | Output::TrackNextHops(_) => {}
+                Output::Connect { .. } | Output::TrackNextHops(_) | Output::Working => {}
             }
         }
     }

@@ -25,6 +25,7 @@ mod refresh;
 mod restart;
 mod routes;
 mod sessions;
+mod slices;
 mod told_next_hops;
 mod troubled;
 mod waits;

@@ -441,7 +441,7 @@ impl Network {
                         known.complete = true;
                     }
                 }
-                Output::Listen { .. } | Output::Bfd(_) => {}
+                Output::Listen { .. } | Output::Bfd(_) | Output::Working => {}
                 Output::TrackNextHops(next_hops) => self.nodes[node].tracked.push(next_hops),
                 Output::Event(event) => {
                     self.nodes[node].events.push((event.peer.map(|peer| peer.to_string()), event.kind));
