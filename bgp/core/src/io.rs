@@ -170,7 +170,8 @@ pub enum Output {
     Close {
         connection: ConnectionId,
     },
-    /// Changes of best routes for felix.
+    /// Changes of best routes for felix, which answers `Applied` with the batch's serial number: a peer's route that is passed
+    /// on with our own address as next hop waits for that.
     Fib(FibBatch),
     /// The whole set of peers that the listener must accept, with what their sockets need.
     Listen {

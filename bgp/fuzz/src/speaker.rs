@@ -217,6 +217,10 @@ impl World {
                     self.open.retain(|&(open, _)| open != connection);
                     self.asked_for.retain(|&(asked_for, _)| asked_for != connection);
                 }
+                Output::Fib(batch) => {
+                    let applied = Input::Felix(FromFelix::Applied { serial: batch.serial });
+                    self.speaker.handle_input(applied, Now::at(self.now));
+                }
                 Output::Event(event) => assert!(!event.kind.to_string().is_empty()),
                 _ => {}
             }

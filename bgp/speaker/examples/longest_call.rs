@@ -163,10 +163,10 @@ const SCENARIOS: &[Scenario] = &[
     }),
     ("drain", |routes| {
         let mut bench = Bench::loaded(routes, |_| {});
-        bench.reconfigure(|config| config.drain = Some(Drain { withdraw_after: Duration::from_secs(60) }))
+        bench.reconfigure(|config| config.drain = Some(Drain { withdraw_after: Duration::from_secs(60), began: None }))
     }),
     ("undrain", |routes| {
-        let drain = Some(Drain { withdraw_after: Duration::from_secs(60) });
+        let drain = Some(Drain { withdraw_after: Duration::from_secs(60), began: None });
         let mut bench = Bench::loaded(routes, |config| config.drain = drain);
         bench.reconfigure(|config| config.drain = None)
     }),

@@ -25,16 +25,19 @@ impl FibQueue {
         FibQueue { felix, waiting: None }
     }
 
-    pub(crate) fn push(&mut self, batch: FibBatch) {
+    /// Tells whether somebody takes the batch: a receiver that is gone wants no routes, and will not say that it has them.
+    pub(crate) fn push(&mut self, batch: FibBatch) -> bool {
         if self.waiting.is_some() {
             self.merge(batch);
-            return;
+            return !self.felix.is_closed();
         }
         match self.felix.try_send(batch) {
-            Ok(()) => {}
-            Err(mpsc::error::TrySendError::Full(batch)) => self.merge(batch),
-            // A receiver that is gone wants no routes.
-            Err(mpsc::error::TrySendError::Closed(_)) => {}
+            Ok(()) => true,
+            Err(mpsc::error::TrySendError::Full(batch)) => {
+                self.merge(batch);
+                true
+            }
+            Err(mpsc::error::TrySendError::Closed(_)) => false,
         }
     }
 

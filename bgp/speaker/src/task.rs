@@ -5,7 +5,7 @@ use std::time::Duration;
 use margay_bgp_core::{
     BfdSession, ConnectionId, Event, EventKind, FsmState, Input, Options, Output, PeerName, Speaker, StopKind,
 };
-use margay_net::FibBatch;
+use margay_net::{FibBatch, FromFelix};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinHandle, JoinSet};
 use tokio::time::Instant;
@@ -339,7 +339,12 @@ impl Task {
                     self.unflushed.push(connection);
                 }
             }
-            Output::Fib(batch) => self.fib.push(batch),
+            Output::Fib(batch) => {
+                let serial = batch.serial;
+                if !self.fib.push(batch) {
+                    self.core.handle_input(Input::Felix(FromFelix::Applied { serial }), self.clock.now());
+                }
+            }
             Output::Connect { connection, peer, remote, source, interface, ttl, min_ttl, password } => {
                 self.connect(connection, peer, Dial { remote, source, interface, ttl, min_ttl, password });
             }

@@ -15,14 +15,22 @@ use crate::wire::{Attributes, Community};
 /// Outcomes for one group and one round, so that a message of many prefixes is worked on once. It holds a use of each
 /// attribute set that it names.
 #[derive(Debug, Default)]
-pub(super) struct ExportCache(BTreeMap<(AttributeId, Source, Changes), Option<AttributeId>>);
+pub(super) struct ExportCache(BTreeMap<(AttributeId, Source, Changes), Exported>);
+
+/// What a group is told of a path.
+#[derive(Debug, Clone, Copy)]
+struct Exported {
+    told: Option<AttributeId>,
+    /// It is a peer's route with our own address as next hop.
+    through_us: bool,
+}
 
 impl ExportCache {
     pub(super) fn clear(self, store: &mut AttributeStore) {
         for ((from, ..), to) in self.0 {
             store.release(from);
-            if let Some(to) = to {
-                store.release(to);
+            if let Some(told) = to.told {
+                store.release(told);
             }
         }
     }
@@ -39,6 +47,8 @@ pub(super) enum Refusal {
     /// An external group without policy (RFC 8212).
     NoPolicy,
     NoNextHop,
+    /// It would lead packets to us, and isn't in the kernel yet.
+    NotInstalled,
 }
 
 impl Routing {
@@ -65,15 +75,24 @@ impl Routing {
     ) -> Option<AttributeId> {
         let verdict = self.judge_export(at, id, &path, group).ok()?;
         let key = (path.attributes, path.source, verdict.changes);
-        if let Some(&known) = cache.0.get(&key) {
-            known.iter().for_each(|&known| self.store.retain(known));
-            return known;
+        let exported = match cache.0.get(&key) {
+            Some(&known) => known,
+            None => {
+                let told = self.exported(&path, &key.2, group).ok().map(|told| self.store.intern(told));
+                self.store.retain(path.attributes);
+                let exported = Exported { told, through_us: self.leads_through_us(&path, group) };
+                cache.0.insert(key, exported);
+                exported
+            }
+        };
+        if exported.through_us
+            && let Some(batch) = self.installing(at, id)
+        {
+            self.hold_back(at, id, batch);
+            return None;
         }
-        let told = self.exported(&path, &key.2, group).ok().map(|told| self.store.intern(told));
-        self.store.retain(path.attributes);
-        told.iter().for_each(|&told| self.store.retain(told));
-        cache.0.insert(key, told);
-        told
+        exported.told.iter().for_each(|&told| self.store.retain(told));
+        exported.told
     }
 
     /// Decides whether a group is told of a path, as far as its next hop doesn't matter.
@@ -148,6 +167,17 @@ impl Routing {
         }
         group.as_path.sign(&mut told.as_path);
         Ok(told)
+    }
+
+    /// Whether a group is told a peer's route with our own address as next hop.
+    fn leads_through_us(&self, path: &Path, group: &GroupKey) -> bool {
+        let giver = self.giver(path);
+        giver.is_some() && self.puts_itself(giver, &self.store.get(path.attributes), group)
+    }
+
+    /// Whether a group has to wait until a path's route is in the kernel.
+    pub(super) fn waits_for_kernel(&self, at: usize, id: PrefixId, path: &Path, group: &GroupKey) -> bool {
+        self.installing(at, id).is_some() && self.leads_through_us(path, group)
     }
 
     fn giver(&self, path: &Path) -> Option<&PeerProfile> {

@@ -82,14 +82,20 @@ pub(super) struct Member {
     pub(super) pending: Bitmap,
     /// Paths that it may know of these prefixes, by what they were called, and that are told no more.
     pub(super) gone: BTreeSet<(PrefixId, u32)>,
-    pub(super) end_of_rib_due: bool,
+    /// End-of-RIB is due, when nothing of what felix had been told when it joined is held back any more.
+    pub(super) end_of_rib_after: Option<u64>,
     /// To its request for the table.
     pub(super) answer: Answer,
 }
 
 impl Member {
     pub(super) fn is_behind(&self) -> bool {
-        !self.initial.is_empty() || !self.pending.is_empty() || self.end_of_rib_due || self.answer == Answer::Running
+        self.has_news() || self.end_of_rib_after.is_some()
+    }
+
+    /// Whether there is something to be sent, but for End-of-RIB.
+    pub(super) fn has_news(&self) -> bool {
+        !self.initial.is_empty() || !self.pending.is_empty() || self.answer == Answer::Running
     }
 
     /// Notes a prefix to be told later.
@@ -359,6 +365,7 @@ impl Routing {
         let group_of = |table: &Table, peer: usize| {
             table.groups.iter().find_map(|(from, group)| group.members.contains_key(&peer).then_some(from))
         };
+        let told = self.installs.last(&self.fib_changes);
         let wanted = table.groups[to].wanted.clone();
         let Some(from) = wanted.first().map(|&first| group_of(table, first)) else { return };
         let difference = match from {
@@ -374,7 +381,7 @@ impl Routing {
                 }
                 None => {
                     let initial = Bitmap::filled(table.groups[to].told.len() as PrefixId);
-                    Member { initial, end_of_rib_due: true, ..Member::default() }
+                    Member { initial, end_of_rib_after: Some(told), ..Member::default() }
                 }
             };
             let group = &mut table.groups[to];

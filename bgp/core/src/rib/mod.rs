@@ -18,6 +18,7 @@ mod generations;
 mod groups;
 mod guard;
 mod import;
+mod installs;
 mod next_hops;
 mod numbers;
 mod paths;
@@ -46,9 +47,10 @@ use slab::Slab;
 pub(crate) use connected::Connected;
 use generations::Generations;
 use groups::{Group, Member, Told};
+use installs::Installs;
 use next_hops::NextHopSets;
 use peers::Peers;
-use prefixes::{Path, PrefixId, Prefixes, Source};
+use prefixes::{Marks, Path, PrefixId, Prefixes, Source};
 pub(crate) use profile::RouteSettings;
 use pump::Outgoing;
 use reach::Reach;
@@ -181,6 +183,7 @@ pub(crate) struct Routing {
     /// Route selection starts.
     start: Option<Start>,
     fib_changes: Vec<FibChange>,
+    installs: Installs,
     sends: Vec<Outgoing>,
     /// The messages in the making.
     burst: Vec<u8>,
@@ -214,6 +217,7 @@ impl Routing {
             deferred,
             start: None,
             fib_changes: Vec::new(),
+            installs: Installs::default(),
             sends: Vec::new(),
             burst: Vec::new(),
             counters: Counters::default(),
@@ -417,15 +421,14 @@ impl Routing {
 impl Table {
     /// Has a prefix decided and told anew, whatever came of it.
     fn mark(&mut self, id: PrefixId) {
-        self.prefixes.entry_mut(id).touched = true;
+        self.prefixes.entry_mut(id).marks.set(Marks::TOUCHED, true);
         self.mark_paths(id);
     }
 
     /// Has a prefix decided anew of which paths came or went, and told if another one is the best.
     fn mark_paths(&mut self, id: PrefixId) {
         let entry = self.prefixes.entry_mut(id);
-        if !entry.dirty {
-            entry.dirty = true;
+        if !entry.marks.set(Marks::DIRTY, true) {
             self.dirty.push_back(id);
         }
     }
@@ -448,7 +451,9 @@ impl Table {
                 if same {
                     return;
                 }
-                entry.touched |= entry.best().is_some_and(|best| usize::from(best) == at);
+                if entry.best() == u16::try_from(at).ok() {
+                    entry.marks.set(Marks::TOUCHED, true);
+                }
             }
             Err(at) => {
                 entry.insert(at, path);

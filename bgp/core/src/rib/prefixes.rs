@@ -7,6 +7,7 @@ use margay_net::Cidr;
 use slab::Slab;
 
 use super::generations::Generation;
+use super::installs::BatchName;
 use super::next_hops::NextHopSetId;
 use super::numbers::Numbers;
 use super::paths::Paths;
@@ -62,10 +63,33 @@ pub(crate) struct Entry {
     /// Where the path came from that the group tables hold.
     pub(crate) told_source: Source,
     pub(crate) told_fib: Option<NextHopSetId>,
-    pub(crate) told_stale: bool,
-    pub(crate) dirty: bool,
+    /// The batch for felix with which it got a route that had none before.
+    pub(crate) batch: BatchName,
+    pub(crate) marks: Marks,
+}
+
+/// What is to be known of a prefix, a bit each.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Marks(u8);
+
+impl Marks {
+    /// It is in the queue of those to be decided.
+    pub(crate) const DIRTY: u8 = 1;
     /// The best path, or what is told of it, may be another one than was told; where not, other paths came or went.
-    pub(crate) touched: bool,
+    pub(crate) const TOUCHED: u8 = 2;
+    /// Felix was told that its route is stale.
+    pub(crate) const TOLD_STALE: u8 = 4;
+
+    pub(crate) fn has(self, mark: u8) -> bool {
+        self.0 & mark != 0
+    }
+
+    /// Sets a mark, or takes it off, and tells whether it was there.
+    pub(crate) fn set(&mut self, mark: u8, wanted: bool) -> bool {
+        let had = self.has(mark);
+        self.0 = if wanted { self.0 | mark } else { self.0 & !mark };
+        had
+    }
 }
 
 impl Entry {
@@ -86,7 +110,7 @@ impl Entry {
     pub(crate) fn remove(&mut self, at: usize) -> Path {
         if usize::from(self.best) == at {
             self.best = NO_BEST;
-            self.touched = true;
+            self.marks.set(Marks::TOUCHED, true);
         } else if self.best != NO_BEST && usize::from(self.best) > at {
             self.best -= 1;
         }
@@ -141,9 +165,8 @@ impl Prefixes {
             best: NO_BEST,
             told_source: Source::NONE,
             told_fib: None,
-            told_stale: false,
-            dirty: false,
-            touched: false,
+            batch: BatchName::default(),
+            marks: Marks::default(),
         }) as PrefixId;
         self.slots = self.slots.max(id + 1);
         let (entries, hasher) = (&self.entries, &self.hasher);
@@ -169,7 +192,7 @@ impl Prefixes {
         if let Some(entry) = self.entries.get(id as usize)
             && entry.paths.is_empty()
             && entry.told_fib.is_none()
-            && !entry.dirty
+            && !entry.marks.has(Marks::DIRTY)
         {
             let hash = self.hasher.hash_one(entry.cidr);
             self.ids.remove(hash, id);
@@ -209,6 +232,6 @@ mod tests {
     fn a_prefix_of_one_path_takes_a_cache_line() {
         assert!(size_of::<Path>() <= 20, "{}", size_of::<Path>());
         assert!(size_of::<Paths>() <= 24, "{}", size_of::<Paths>());
-        assert!(size_of::<Entry>() <= 64, "{}", size_of::<Entry>());
+        assert!(size_of::<Entry>() <= 56, "{}", size_of::<Entry>());
     }
 }

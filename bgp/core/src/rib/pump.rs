@@ -109,7 +109,7 @@ impl Routing {
             debug_assert!(groups.iter().all(|(_, group)| group.lags || !group.members.values().any(Member::is_behind)));
             for (_, group) in groups.iter_mut().filter(|(_, group)| group.lags) {
                 while left > 0
-                    && let Some(cohort) = self.next_cohort(group)
+                    && let Some(cohort) = self.next_cohort(at, group)
                 {
                     let count = self.pump_cohort(at, group, &cohort);
                     // What is noted is struck off for each.
@@ -124,16 +124,22 @@ impl Routing {
     }
 
     /// Returns members that are behind by the same, and have room.
-    fn next_cohort(&self, group: &Group) -> Option<Vec<usize>> {
-        let mut ready = group.members.iter().filter(|(peer, member)| member.is_behind() && !self.is_full(**peer));
+    fn next_cohort(&self, at: usize, group: &Group) -> Option<Vec<usize>> {
+        let can_go_on = |member: &Member| member.has_news() || self.is_end_of_rib_due(at, member);
+        let mut ready = group.members.iter().filter(|(peer, member)| can_go_on(member) && !self.is_full(**peer));
         let (&first, like) = ready.next()?;
         let same = ready.filter(|(_, member)| {
-            member.end_of_rib_due == like.end_of_rib_due
+            member.end_of_rib_after == like.end_of_rib_after
                 && member.pending == like.pending
                 && member.initial == like.initial
                 && member.gone == like.gone
         });
         Some(std::iter::once(first).chain(same.map(|(&peer, _)| peer)).collect())
+    }
+
+    /// Whether End-of-RIB is to be sent once all else is.
+    fn is_end_of_rib_due(&self, at: usize, member: &Member) -> bool {
+        member.end_of_rib_after.is_some_and(|batch| !self.installs.holds_back(at, batch))
     }
 
     /// Sends a part of what is noted for members that are behind by the same, and returns how many prefixes that is.
@@ -194,8 +200,8 @@ impl Routing {
                 member.gone.retain(|(id, _)| member.pending.contains(*id));
             }
             remove_all(&mut member.initial, &fresh);
-            if member.end_of_rib_due && member.initial.is_empty() && member.pending.is_empty() {
-                member.end_of_rib_due = false;
+            if member.initial.is_empty() && member.pending.is_empty() && self.is_end_of_rib_due(at, member) {
+                member.end_of_rib_after = None;
                 let family = self.tables[at].family;
                 let bytes = group.end_of_rib.get_or_insert_with(|| wire::encode_end_of_rib(family)).clone();
                 self.send(*peer, bytes, 1);

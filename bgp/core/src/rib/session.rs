@@ -63,7 +63,7 @@ impl Routing {
         let family = self.tables[at].family;
         let marker = |subtype| wire::encode_route_refresh(RouteRefresh { family: family.into(), subtype });
         match member.answer {
-            Answer::Due if !member.end_of_rib_due => {
+            Answer::Due if member.end_of_rib_after.is_none() => {
                 member.answer = Answer::Running;
                 self.send(peer, marker(RefreshSubtype::Beginning), 1);
                 self.note_table(at, group, peer);

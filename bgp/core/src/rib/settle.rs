@@ -11,7 +11,7 @@ use super::decision::{Candidate, Decision, Rules, decide};
 use super::export::ExportCache;
 use super::groups::{Group, ToldPath};
 use super::next_hops::NextHopSetId;
-use super::prefixes::{Entry, Path, PrefixId, Source};
+use super::prefixes::{Entry, Marks, Path, PrefixId, Source};
 use super::pump::{Batch, Route};
 use super::store::AttributeId;
 use super::walks::Task;
@@ -59,7 +59,9 @@ impl Routing {
             self.tables[at].discard(self.slice, &mut self.store);
         }
         self.start_is_over();
-        self.start.as_ref().is_some_and(|start| !start.over) || self.tables.iter().any(Table::has_work)
+        self.start.as_ref().is_some_and(|start| !start.over)
+            || self.installs.are_due()
+            || self.tables.iter().any(Table::has_work)
     }
 
     /// Starts route selection: everybody is told everything, where nobody was so far (RFC 4724 section 4.1). It has
@@ -108,14 +110,15 @@ impl Routing {
 
     fn settle_table(&mut self, at: usize) {
         let waiting = &mut self.tables[at].dirty;
-        let dirty: Vec<PrefixId> = waiting.drain(..waiting.len().min(self.slice)).collect();
-        self.counters.work += dirty.len() as u64;
+        let mut dirty: Vec<PrefixId> = waiting.drain(..waiting.len().min(self.slice)).collect();
         if let Some(start) = &mut self.start {
             start.undecided[at] = start.undecided[at].saturating_sub(dirty.len());
         }
         if waiting.is_empty() && waiting.capacity() > SLICE {
             *waiting = VecDeque::new();
         }
+        dirty.extend(self.release_installed(at));
+        self.counters.work += dirty.len() as u64;
         if dirty.is_empty() {
             return self.clear_limbo(at);
         }
@@ -129,10 +132,10 @@ impl Routing {
                 self.tell_fib(at, id, decision.as_ref(), &mut ways);
             }
             let entry = self.tables[at].prefixes.entry_mut(id);
-            entry.dirty = false;
+            entry.marks.set(Marks::DIRTY, false);
             let best_before = entry.best();
             entry.set_best(decision.map(|outcome| outcome.best));
-            let same = entry.best() == best_before && !std::mem::take(&mut entry.touched);
+            let same = entry.best() == best_before && !entry.marks.set(Marks::TOUCHED, false);
             let source = entry.best_path().map_or(Source::NONE, |path| path.source);
             if !self.deferred {
                 let source_before = std::mem::replace(&mut entry.told_source, source);
@@ -243,7 +246,7 @@ impl Routing {
 
     pub(super) fn tell_fib(&mut self, at: usize, id: PrefixId, decision: Option<&Outcome>, ways: &mut Ways) {
         let entry = self.tables[at].prefixes.entry(id);
-        let (told, told_stale, cidr) = (entry.told_fib, entry.told_stale, entry.cidr);
+        let (told, told_stale, cidr) = (entry.told_fib, entry.marks.has(Marks::TOLD_STALE), entry.cidr);
         // Told as the empty set of next hops.
         let discard = decision.is_some_and(|outcome| self.discards(cidr, &entry.paths[usize::from(outcome.best)]));
         let paths = decision.iter().flat_map(|outcome| &outcome.multipath).map(|&at| &entry.paths[usize::from(at)]);
@@ -273,7 +276,11 @@ impl Routing {
             _ => {}
         }
         let entry = self.tables[at].prefixes.entry_mut(id);
-        (entry.told_fib, entry.told_stale) = (set, stale && set.is_some());
+        entry.told_fib = set;
+        entry.marks.set(Marks::TOLD_STALE, stale && set.is_some());
+        if told.is_none() {
+            entry.batch = self.installs.making();
+        }
     }
 
     /// Returns the next hops of a path that is alone, counted as used.

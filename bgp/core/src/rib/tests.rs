@@ -30,6 +30,8 @@ struct Bench {
     end_of_ribs: BTreeMap<u64, usize>,
     /// What felix was told: the next hops, and whether they are stale.
     fib: BTreeMap<Cidr, (Vec<IpAddr>, bool)>,
+    /// Of the last batch for felix.
+    serial: u64,
     /// Peers that are sent several paths.
     several: BTreeSet<usize>,
 }
@@ -82,6 +84,7 @@ impl Bench {
             held: BTreeMap::new(),
             end_of_ribs: BTreeMap::new(),
             fib: BTreeMap::new(),
+            serial: 0,
             several: BTreeSet::new(),
         }
     }
@@ -140,7 +143,8 @@ impl Bench {
         self.take()
     }
 
-    fn take(&mut self) -> BTreeMap<u64, usize> {
+    /// Lets felix put everything into the kernel, and does what waits for that.
+    fn install(&mut self) {
         for change in self.routing.take_fib_changes() {
             match change {
                 FibChange::Set(route) => {
@@ -150,6 +154,15 @@ impl Bench {
                 FibChange::Withdraw(prefix) => self.fib.remove(&prefix),
             };
         }
+        self.serial += 1;
+        self.routing.fib_told(self.serial);
+        self.routing.fib_applied(self.serial);
+        self.routing.settle();
+        while self.routing.pump() {}
+    }
+
+    fn take(&mut self) -> BTreeMap<u64, usize> {
+        self.install();
         let mut messages = BTreeMap::new();
         for outgoing in self.routing.take_sends() {
             let peer = outgoing.connection.0;
@@ -320,6 +333,7 @@ fn what_many_members_gave_goes_out_in_one_piece_for_each() {
         bench.routing.announce(peer, Family::V4, &[prefix], &[], attributes(peer, &[]));
     }
     bench.routing.settle();
+    bench.install();
     let sends = bench.routing.take_sends();
     assert_eq!(sends.len(), 20, "one piece for each peer");
     for outgoing in sends {

@@ -108,6 +108,9 @@ impl Routing {
     ) -> Result<(Verdict, Attributes), Refusal> {
         let verdict = self.judge_export(at, id, path, group)?;
         let told = self.exported(path, &verdict.changes, group)?;
+        if self.waits_for_kernel(at, id, path, group) {
+            return Err(Refusal::NotInstalled);
+        }
         Ok((verdict, told))
     }
 }
@@ -121,6 +124,7 @@ impl From<Refusal> for AdvertisementReason {
             Refusal::Policy(rule) => AdvertisementReason::Policy { rule: rule.map(|rule| rule as usize) },
             Refusal::NoPolicy => AdvertisementReason::NoPolicy,
             Refusal::NoNextHop => AdvertisementReason::NoNextHop,
+            Refusal::NotInstalled => AdvertisementReason::NotInstalled,
         }
     }
 }

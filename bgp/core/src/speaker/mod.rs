@@ -152,7 +152,13 @@ impl Speaker {
                 }
                 return self.settle_later(now);
             }
-            Input::Felix(FromFelix::Applied { serial }) => self.applied_serial = self.applied_serial.max(serial),
+            Input::Felix(FromFelix::Applied { serial }) => {
+                self.applied_serial = self.applied_serial.max(serial);
+                if let Some(routing) = &mut self.routing {
+                    routing.fib_applied(serial);
+                }
+                return self.settle_later(now);
+            }
             Input::Accepted { connection, local, remote } => self.accepted(connection, local, remote, now),
             Input::Connected { connection, local, remote } => self.connected(connection, local, remote, now),
             Input::ConnectFailed { connection, reason } | Input::Closed { connection, reason } => {
@@ -286,6 +292,7 @@ impl Speaker {
         if complete || !changes.is_empty() {
             self.fib_serial += 1;
             self.counters.fib_batches += 1;
+            routing.fib_told(self.fib_serial);
             self.outputs.push_back(Output::Fib(FibBatch { serial: self.fib_serial, changes, complete }));
         }
         for outgoing in routing.take_sends() {

@@ -230,6 +230,8 @@ impl World {
                             FibChange::Withdraw(prefix) => drop(self.fib.remove(&prefix)),
                         }
                     }
+                    let applied = Input::Felix(FromFelix::Applied { serial: batch.serial });
+                    self.speaker.handle_input(applied, Now::at(self.now));
                 }
                 _ => {}
             }

@@ -116,6 +116,8 @@ impl Client {
                             FibChange::Withdraw(prefix) => self.fib.remove(&prefix),
                         };
                     }
+                    let applied = Input::Felix(FromFelix::Applied { serial: batch.serial });
+                    self.speaker.handle_input(applied, Now::at(self.now));
                 }
                 Output::Bfd(sessions) => self.bfd = Some(sessions),
                 Output::Listen { peers, .. } => self.listen = peers,

@@ -37,6 +37,8 @@ pub(crate) struct Crafted {
     pub(crate) speaker: Speaker,
     pub(crate) config: SpeakerConfig,
     pub(crate) fib: BTreeMap<Cidr, BestRoute>,
+    /// Serial numbers of the batches that felix has not put into the kernel; absent where it does so at once.
+    pub(crate) unapplied: Option<Vec<u64>>,
     hands: BTreeMap<String, Hand>,
     now: Duration,
     next_connection: u64,
@@ -63,6 +65,7 @@ impl Crafted {
             speaker: Speaker::new(Options { seed: 1, restarting: false }, Now::at(now)),
             config,
             fib: BTreeMap::new(),
+            unapplied: None,
             hands: BTreeMap::new(),
             now,
             next_connection: 1,
@@ -189,10 +192,24 @@ impl Crafted {
                             FibChange::Withdraw(prefix) => drop(self.fib.remove(&prefix)),
                         }
                     }
+                    match &mut self.unapplied {
+                        Some(unapplied) => unapplied.push(batch.serial),
+                        None => self.apply(batch.serial),
+                    }
                 }
                 _ => {}
             }
         }
+    }
+
+    fn apply(&mut self, serial: u64) {
+        self.speaker.handle_input(Input::Felix(FromFelix::Applied { serial }), Now::at(self.now));
+    }
+
+    /// Has felix put the first of the batches into the kernel that are not there yet.
+    pub(crate) fn apply_next(&mut self) {
+        let serial = self.unapplied.as_mut().expect("felix waits").remove(0);
+        self.input(Input::Felix(FromFelix::Applied { serial }));
     }
 
     // What tests ask.

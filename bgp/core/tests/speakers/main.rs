@@ -13,6 +13,7 @@ mod drain;
 mod dynamic;
 mod edits;
 mod groups;
+mod kernel_first;
 mod limits;
 mod live;
 #[allow(dead_code, reason = "simulations share it")]

@@ -440,6 +440,9 @@ impl Network {
                         known.ways_changed += before - known.fib.len();
                         known.complete = true;
                     }
+                    let applied = FromFelix::Applied { serial: batch.serial };
+                    let now = self.clock();
+                    self.nodes[node].speaker.handle_input(Input::Felix(applied), now);
                 }
                 Output::Listen { .. } | Output::Bfd(_) | Output::Working => {}
                 Output::TrackNextHops(next_hops) => self.nodes[node].tracked.push(next_hops),

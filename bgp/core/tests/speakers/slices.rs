@@ -88,6 +88,7 @@ impl World {
         for _ in 0..outputs {
             match self.timed(Speaker::poll_output) {
                 Some(Output::Send { connection, .. }) => self.start(Input::SendQueueDrained { connection }),
+                Some(Output::Fib(batch)) => self.start(Input::Felix(FromFelix::Applied { serial: batch.serial })),
                 Some(Output::Event(event)) => self.events.push(event.kind),
                 Some(_) => {}
                 None => return,
@@ -242,7 +243,8 @@ fn no_call_works_on_more_than_a_slice_of_a_large_table() {
     world.in_slices("a switch of the decision process", |world| world.input(input));
     let input = world.change(|config| config.decision.default_local_pref = 50);
     world.in_slices("the default LOCAL_PREF", |world| world.input(input));
-    let input = world.change(|config| config.drain = Some(Drain { withdraw_after: Duration::from_secs(60), began: None }));
+    let input =
+        world.change(|config| config.drain = Some(Drain { withdraw_after: Duration::from_secs(60), began: None }));
     world.in_slices("a drain", |world| world.input(input));
     let input = world.change(|config| config.drain = None);
     world.in_slices("its end", |world| world.input(input));
