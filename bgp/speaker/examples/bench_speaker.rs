@@ -13,14 +13,11 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use margay_bgp_speaker::core::{PeerConfig, PeerName, SpeakerConfig};
-use margay_bgp_speaker::{SpeakerHandle, SpeakerOptions, spawn};
-use margay_net::{Asn, Cidr, FibBatch, FromFelix, LinkState};
+use margay_bgp_speaker::{SpeakerOptions, spawn_thread};
+use margay_net::{Asn, Cidr, FromFelix, LinkState};
 use tokio::sync::mpsc;
 
 const USAGE: &str = "usage: bench_speaker ASN ROUTER-ID INTERFACE [ADDRESS/LENGTH...] [PEER=ASN...]";
-/// Batches that the daemon's routing agent may have waiting.
-const FIB_QUEUE: usize = 64;
-
 struct Arguments {
     asn: Asn,
     router_id: Ipv4Addr,
@@ -63,12 +60,11 @@ impl Arguments {
 }
 
 fn run(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
-    // As the daemon has it.
+    // As the daemon has it, without a kernel's table to fill.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
-        let (fib, batches) = mpsc::channel(FIB_QUEUE);
-        let (handle, task) = spawn(SpeakerOptions { restarting: false, seed: 1 }, fib);
-        tokio::spawn(drop_routes(handle.clone(), batches));
+        let (fib, _) = mpsc::channel(1);
+        let (handle, task) = spawn_thread(SpeakerOptions { restarting: false, seed: 1 }, fib)?;
         let link =
             LinkState { interface: arguments.interface.clone(), running: true, addresses: arguments.addresses.clone() };
         handle.from_felix(FromFelix::Link(link)).await?;
@@ -89,13 +85,4 @@ fn config(arguments: &Arguments) -> SpeakerConfig {
         speaker.peers.insert(PeerName::new(remote.to_string()), peer);
     }
     speaker
-}
-
-/// A routing agent that is always done at once.
-async fn drop_routes(speaker: SpeakerHandle, mut batches: mpsc::Receiver<FibBatch>) {
-    while let Some(batch) = batches.recv().await {
-        if speaker.from_felix(FromFelix::Applied { serial: batch.serial }).await.is_err() {
-            return;
-        }
-    }
 }

@@ -1,6 +1,7 @@
 //! The tokio shell around the BGP speaker of [`margay_bgp_core`]: sockets, timers, TCP-MD5 and GTSM.
 //!
-//! One task owns the core; everything else is at its edges and talks to it through bounded queues:
+//! In a daemon the speaker has a thread of its own ([`spawn_thread`]). One task owns the core; everything else is at its
+//! edges and talks to it through bounded queues:
 //!
 //! ```text
 //!  SpeakerHandle ----requests---->+-----------+----FibBatch----> felix
@@ -26,8 +27,10 @@ mod listener;
 mod outbox;
 mod socket;
 mod task;
+mod thread;
 
 pub use handle::{ConfigureError, RoutePages, SpeakerGone, SpeakerHandle};
 pub use listener::{ListenSocketState, ListenStatus, ListenerState};
 pub use margay_bgp_core as core;
 pub use task::{SpeakerOptions, spawn};
+pub use thread::spawn_thread;

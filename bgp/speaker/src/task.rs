@@ -50,7 +50,7 @@ pub struct SpeakerOptions {
 }
 
 /// Starts a speaker on the current runtime, without a configuration. Batches of best routes go to `fib` in order; one
-/// that isn't read holds up no session.
+/// that isn't read holds up no session. Where no route goes to the kernel, the receiver is dropped.
 ///
 /// The task ends after [`SpeakerHandle::stop`] or when the last handle is dropped. Aborting it closes connections
 /// without a word, as a crash does.
@@ -321,13 +321,17 @@ impl Task {
     }
 
     fn flush(&mut self) {
-        for connection in std::mem::take(&mut self.unflushed) {
-            if let Some(Link::Open(open)) = self.links.get_mut(&connection)
-                && open.flush()
-            {
-                self.core.handle_input(Input::SendQueueDrained { connection }, self.clock.now());
-            }
+        // The peers wait for their bytes, the core for nothing: it hears what is in the kernel when all are written.
+        let mut unflushed = std::mem::take(&mut self.unflushed);
+        unflushed.retain(|connection| match self.links.get_mut(connection) {
+            Some(Link::Open(open)) => open.flush(),
+            _ => false,
+        });
+        let now = self.clock.now();
+        for connection in unflushed.drain(..) {
+            self.core.handle_input(Input::SendQueueDrained { connection }, now);
         }
+        self.unflushed = unflushed;
     }
 
     fn output(&mut self, output: Output) {

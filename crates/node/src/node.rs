@@ -66,7 +66,8 @@ async fn start(options: NodeOptions) -> Result<(), Exit> {
     let (fib_sender, mut fib) = mpsc::channel(QUEUE);
     let (to_speaker, mut from_felix) = mpsc::channel(QUEUE);
     let seed = random_seed()?;
-    let (speaker, speaking) = margay_bgp_speaker::spawn(SpeakerOptions { restarting, seed }, fib_sender);
+    let (speaker, speaking) = margay_bgp_speaker::spawn_thread(SpeakerOptions { restarting, seed }, fib_sender)
+        .map_err(|error| Exit::failed(format!("cannot start the BGP speaker: {error}")))?;
     tasks.spawn("the BGP speaker", async move {
         if let Err(error) = speaking.await
             && let Ok(panic) = error.try_into_panic()

@@ -60,7 +60,8 @@ async fn start(args: SpeakerArgs, plan: super::build::Plan) -> Result<(), Exit> 
     let (fib_sender, batches) = mpsc::channel(QUEUE);
     let (to_speaker, from_felix) = mpsc::channel(QUEUE);
     let seed = random_seed()?;
-    let (speaker, speaking) = margay_bgp_speaker::spawn(SpeakerOptions { restarting, seed }, fib_sender);
+    let (speaker, speaking) = margay_bgp_speaker::spawn_thread(SpeakerOptions { restarting, seed }, fib_sender)
+        .map_err(|error| Exit::failed(format!("cannot start the BGP speaker: {error}")))?;
     tasks.spawn("the BGP speaker", async move {
         if let Err(error) = speaking.await
             && let Ok(panic) = error.try_into_panic()
@@ -80,13 +81,14 @@ async fn start(args: SpeakerArgs, plan: super::build::Plan) -> Result<(), Exit> 
     tasks.spawn("the way of the speaker's next hops to the routing agent", asking);
     let (conductor, standing) =
         Conductor::start(args.config.clone(), plan, speaker.clone()).await.map_err(Exit::usage)?;
-    if fib == Fib::Kernel {
-        felix.send(ToFelix::InSync).await;
+    match fib {
+        Fib::Kernel => {
+            felix.send(ToFelix::InSync).await;
+            tasks.spawn("the way of routes from the speaker to the kernel", routes(batches, felix.clone()));
+        }
+        // To the speaker its routes are then where they have to be.
+        Fib::None => drop(batches),
     }
-    tasks.spawn(
-        "the way of routes from the speaker to the kernel",
-        routes(batches, felix.clone(), speaker.clone(), fib),
-    );
     let (orders, inbox) = mpsc::channel(QUEUE);
     tasks.spawn("the task that configures the speaker", conductor.run(inbox));
     tasks.spawn("the wait for SIGHUP", hang_ups(orders.clone())?);
@@ -133,22 +135,10 @@ async fn links(mut messages: mpsc::Receiver<FromFelix>, speaker: margay_bgp_spea
     }
 }
 
-/// Hands best routes to the kernel's writer, or says at once that they are where they have to be.
-async fn routes(
-    mut batches: mpsc::Receiver<margay_net::FibBatch>,
-    felix: FelixHandle,
-    speaker: margay_bgp_speaker::SpeakerHandle,
-    fib: Fib,
-) {
+/// Hands best routes to the kernel's writer.
+async fn routes(mut batches: mpsc::Receiver<margay_net::FibBatch>, felix: FelixHandle) {
     while let Some(batch) = batches.recv().await {
-        match fib {
-            Fib::Kernel => felix.send(ToFelix::Fib(batch)).await,
-            Fib::None => {
-                if speaker.from_felix(FromFelix::Applied { serial: batch.serial }).await.is_err() {
-                    return;
-                }
-            }
-        }
+        felix.send(ToFelix::Fib(batch)).await;
     }
 }
 
