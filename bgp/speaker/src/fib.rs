@@ -45,19 +45,21 @@ impl FibQueue {
         self.waiting.is_some()
     }
 
-    /// Hands over what waits once felix has room; cancel safe. Never returns while nothing waits.
-    pub(crate) async fn hand_over(&mut self) {
+    /// Hands over what waits once felix has room; cancel safe. Never returns while nothing waits. Returns the serial number
+    /// of what nobody takes any more, since the receiver is gone.
+    pub(crate) async fn hand_over(&mut self) -> Option<u64> {
         if self.waiting.is_none() {
             return std::future::pending().await;
         }
         let permit = self.felix.reserve().await;
-        if let (Some(waiting), Ok(permit)) = (self.waiting.take(), permit) {
-            permit.send(FibBatch {
-                serial: waiting.serial,
-                changes: waiting.changes.into_values().collect(),
-                complete: waiting.complete,
-            });
-        }
+        let waiting = self.waiting.take()?;
+        let Ok(permit) = permit else { return Some(waiting.serial) };
+        permit.send(FibBatch {
+            serial: waiting.serial,
+            changes: waiting.changes.into_values().collect(),
+            complete: waiting.complete,
+        });
+        None
     }
 
     fn merge(&mut self, batch: FibBatch) {

@@ -155,10 +155,18 @@ impl Task {
             if let Some(deadline) = deadline.filter(|deadline| *deadline != sleep.deadline()) {
                 sleep.as_mut().reset(deadline);
             }
+            if more {
+                // Readers, writers and the runtime's own look at sockets have their turn, whatever else is waiting.
+                tokio::task::yield_now().await;
+            }
             tokio::select! {
-                () = tokio::task::yield_now(), if more => {}
+                () = std::future::ready(()), if more => {}
                 () = &mut sleep, if deadline.is_some() => self.tick(),
-                () = self.fib.hand_over(), if self.fib.is_waiting() => {}
+                untaken = self.fib.hand_over(), if self.fib.is_waiting() => {
+                    if let Some(serial) = untaken {
+                        self.core.handle_input(Input::Felix(FromFelix::Applied { serial }), self.clock.now());
+                    }
+                }
                 request = inbox.requests.recv() => {
                     if let Some(stop) = self.requests(request, &mut inbox.requests) {
                         break stop;
@@ -399,6 +407,7 @@ impl Task {
         drop(links);
         let _ = tokio::time::timeout(STOP_CONNECTIONS, async { while closing.join_next().await.is_some() {} }).await;
         if fib.is_waiting() {
+            // There is no core any more that could hear of it.
             let _ = tokio::time::timeout(STOP_FIB, fib.hand_over()).await;
         }
     }

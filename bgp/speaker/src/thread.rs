@@ -2,7 +2,7 @@ use std::io;
 use std::thread;
 
 use margay_net::FibBatch;
-use tokio::runtime::Builder;
+use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
@@ -26,14 +26,12 @@ pub fn spawn_thread(
     options: SpeakerOptions,
     fib: mpsc::Sender<FibBatch>,
 ) -> io::Result<(SpeakerHandle, JoinHandle<()>)> {
-    let runtime = Builder::new_current_thread().enable_all().build()?;
-    let (handle, task) = {
-        let _context = runtime.enter();
-        spawn(options, fib)
-    };
     let (wanted, unwanted) = oneshot::channel::<()>();
     let (ended, end) = oneshot::channel();
+    // The thread is there before its runtime, which must not be dropped in an asynchronous context.
+    let (hand_over, taken) = std::sync::mpsc::channel::<(Runtime, JoinHandle<()>)>();
     thread::Builder::new().name("bgp".to_owned()).spawn(move || {
+        let Ok((runtime, task)) = taken.recv() else { return };
         let outcome = runtime.block_on(async {
             tokio::select! {
                 outcome = task => outcome,
@@ -44,6 +42,13 @@ pub fn spawn_thread(
         drop(runtime);
         let _ = ended.send(outcome);
     })?;
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let (handle, task) = {
+        let _context = runtime.enter();
+        spawn(options, fib)
+    };
+    // It waits for just this.
+    let _ = hand_over.send((runtime, task));
     let stand_in = tokio::spawn(async move {
         let _wanted = wanted;
         if let Ok(Err(error)) = end.await

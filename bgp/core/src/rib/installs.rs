@@ -4,12 +4,11 @@
 //! put the prefix's first route into the kernel, and not before. A route that takes the place of another one waits for
 //! nothing, since packets have a way meanwhile. Neither does what is told with somebody else's next hop.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use margay_net::FibChange;
 
 use super::Routing;
-use super::bitmap::Bitmap;
 use super::prefixes::{Marks, PrefixId};
 
 /// What a batch is called where there is room for no more: its serial number's last octets. There is another batch of
@@ -38,8 +37,8 @@ pub(super) struct Installs {
     making: u64,
     /// Up to which batch all is in the kernel.
     applied: u64,
-    /// By table and batch: what some group is told of when the batch is in the kernel.
-    held_back: [BTreeMap<u64, Bitmap>; 2],
+    /// By table: what some group is told of when the batch is in the kernel.
+    held_back: [BTreeSet<(u64, PrefixId)>; 2],
 }
 
 impl Default for Installs {
@@ -67,28 +66,26 @@ impl Installs {
 
     /// Whether something is held back that is in a batch up to `batch`.
     pub(super) fn holds_back(&self, at: usize, batch: u64) -> bool {
-        self.held_back[at].first_key_value().is_some_and(|(&first, _)| first <= batch)
+        self.held_back[at].first().is_some_and(|&(first, _)| first <= batch)
     }
 
     /// Whether something is in the kernel of which somebody has still to be told.
     pub(super) fn are_due(&self) -> bool {
-        self.held_back
-            .iter()
-            .filter_map(|held_back| held_back.first_key_value())
-            .any(|(&batch, _)| batch <= self.applied)
+        self.held_back.iter().filter_map(BTreeSet::first).any(|&(batch, _)| batch <= self.applied)
     }
 
     /// Takes at most so many prefixes that are not held back any more.
     fn take_due(&mut self, at: usize, most: usize, is_ready: impl Fn(PrefixId) -> bool) -> Vec<PrefixId> {
-        let mut due = Vec::new();
-        for held_back in self.held_back[at].range_mut(..=self.applied).map(|(_, held_back)| held_back) {
-            let ready: Vec<PrefixId> = held_back.iter().filter(|&id| is_ready(id)).take(most - due.len()).collect();
-            ready.iter().for_each(|&id| held_back.remove(id));
-            due.extend(ready);
+        let held_back = &mut self.held_back[at];
+        let in_kernel = held_back.range(..=(self.applied, PrefixId::MAX)).take(most);
+        let ready: Vec<(u64, PrefixId)> = in_kernel.copied().filter(|&(_, id)| is_ready(id)).collect();
+        for held in &ready {
+            held_back.remove(held);
         }
-        while self.held_back[at].first_key_value().is_some_and(|(_, held_back)| held_back.is_empty()) {
-            self.held_back[at].pop_first();
-        }
+        // It may have waited for several batches.
+        let mut due: Vec<PrefixId> = ready.into_iter().map(|(_, id)| id).collect();
+        due.sort_unstable();
+        due.dedup();
         due
     }
 }
@@ -113,7 +110,7 @@ impl Routing {
 
     /// Has the groups told of a prefix again when a batch is in the kernel.
     pub(super) fn hold_back(&mut self, at: usize, id: PrefixId, batch: u64) {
-        self.installs.held_back[at].entry(batch).or_default().insert(id);
+        self.installs.held_back[at].insert((batch, id));
     }
 
     /// Returns what is not held back any more, marked as dirty, for the groups to be told of: a slice of the prefixes. What is

@@ -129,7 +129,7 @@ impl Routing {
         let mut ready = group.members.iter().filter(|(peer, member)| can_go_on(member) && !self.is_full(**peer));
         let (&first, like) = ready.next()?;
         let same = ready.filter(|(_, member)| {
-            member.end_of_rib_after == like.end_of_rib_after
+            member.end_of_rib_after.is_some() == like.end_of_rib_after.is_some()
                 && member.pending == like.pending
                 && member.initial == like.initial
                 && member.gone == like.gone

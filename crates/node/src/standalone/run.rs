@@ -77,17 +77,17 @@ async fn start(args: SpeakerArgs, plan: super::build::Plan) -> Result<(), Exit> 
     let felix = margay_felix_agent::spawn(AgentOptions { routes_only: true, ..AgentOptions::default() }, to_speaker)
         .map_err(|error| Exit::failed(format!("cannot read the kernel's links: {error}")))?;
     tasks.spawn("the way of links from the kernel to the speaker", links(from_felix, speaker.clone(), fib));
+    match fib {
+        Fib::Kernel => tasks.spawn("the way of routes from the speaker to the kernel", routes(batches, felix.clone())),
+        // To the speaker its routes are where they have to be, from its first one.
+        Fib::None => drop(batches),
+    }
     let asking = ask_ways(speaker.tracked_next_hops(), felix.clone());
     tasks.spawn("the way of the speaker's next hops to the routing agent", asking);
     let (conductor, standing) =
         Conductor::start(args.config.clone(), plan, speaker.clone()).await.map_err(Exit::usage)?;
-    match fib {
-        Fib::Kernel => {
-            felix.send(ToFelix::InSync).await;
-            tasks.spawn("the way of routes from the speaker to the kernel", routes(batches, felix.clone()));
-        }
-        // To the speaker its routes are then where they have to be.
-        Fib::None => drop(batches),
+    if fib == Fib::Kernel {
+        felix.send(ToFelix::InSync).await;
     }
     let (orders, inbox) = mpsc::channel(QUEUE);
     tasks.spawn("the task that configures the speaker", conductor.run(inbox));

@@ -70,10 +70,22 @@ impl RouteReconciler {
                 return Some(output);
             }
         }
-        if let Some(output) = self.change_bgp() {
-            return Some(output);
+        self.go_on_with_bgp()
+    }
+
+    /// Does what is to be done of BGP's routes, and acknowledges each round of it.
+    fn go_on_with_bgp(&mut self) -> Option<Output> {
+        for _ in 0..2 {
+            if let Some(output) = self.change_bgp() {
+                return Some(output);
+            }
+            if let Some(serial) = self.applying.take() {
+                return Some(Output::Speaker(FromFelix::Applied { serial }));
+            }
+            self.fib_now = std::mem::take(&mut self.fib_dirty);
+            self.applying = self.unapplied.take();
         }
-        self.unapplied.take().map(|serial| Output::Speaker(FromFelix::Applied { serial }))
+        None
     }
 
     /// Compares what the kernel should have for a prefix with what it has.
@@ -192,7 +204,7 @@ impl RouteReconciler {
     fn change_bgp(&mut self) -> Option<Output> {
         let mut ops = Vec::new();
         while ops.len() < BATCH
-            && let Some(prefix) = self.fib_dirty.pop_first()
+            && let Some(prefix) = self.fib_now.pop_first()
         {
             let diff = self.diff(prefix);
             if diff.is_empty() {

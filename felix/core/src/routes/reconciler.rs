@@ -65,6 +65,9 @@ pub struct RouteReconciler {
     /// Prefixes of pods and blocks to compare; then those that have something to be removed.
     pub(super) local_dirty: BTreeSet<Cidr>,
     pub(super) doomed: BTreeSet<Cidr>,
+    /// Prefixes of BGP to compare that were marked before `applying` was taken up; what is marked meanwhile is in
+    /// `fib_dirty`, so that a batch is over however many follow it.
+    pub(super) fib_now: BTreeSet<Cidr>,
     pub(super) fib_dirty: BTreeSet<Cidr>,
     /// What is announced has to be looked at.
     pub(super) review: bool,
@@ -72,6 +75,8 @@ pub struct RouteReconciler {
     pub(super) queue: VecDeque<Output>,
     pub(super) changed_links: BTreeSet<String>,
     pub(super) told_links: BTreeMap<String, LinkState>,
+    /// The last batch of which all is in `fib_now`, and the last one of which some is in `fib_dirty`, by serial number.
+    pub(super) applying: Option<u64>,
     pub(super) unapplied: Option<u64>,
     pub(super) drift: Counts,
 }
@@ -99,12 +104,14 @@ impl RouteReconciler {
             sources: BTreeMap::new(),
             local_dirty: BTreeSet::new(),
             doomed: BTreeSet::new(),
+            fib_now: BTreeSet::new(),
             fib_dirty: BTreeSet::new(),
             review: false,
             in_flight: None,
             queue: VecDeque::new(),
             changed_links: BTreeSet::new(),
             told_links: BTreeMap::new(),
+            applying: None,
             unapplied: None,
             drift: Counts::new(),
         }
@@ -208,6 +215,7 @@ impl RouteReconciler {
             && self.queue.is_empty()
             && self.local_dirty.is_empty()
             && self.doomed.is_empty()
+            && self.fib_now.is_empty()
             && self.fib_dirty.is_empty()
             && !self.review
             && self.peering_links.is_empty()

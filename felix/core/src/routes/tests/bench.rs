@@ -163,14 +163,29 @@ impl Bench {
         Input::ServicesGuarded(self.guarded.clone())
     }
 
+    /// Hands the first input in, and one more before each answer of the kernel's.
+    pub(super) fn feed_in_turns(&mut self, first: Input, mut more: impl Iterator<Item = Input>) {
+        self.reconciler.handle_input(first, self.now);
+        self.run_with(&mut more);
+    }
+
     fn run(&mut self) {
+        self.run_with(&mut std::iter::empty());
+    }
+
+    fn run_with(&mut self, more: &mut dyn Iterator<Item = Input>) {
         while let Some(output) = self.reconciler.poll_output() {
             let answer = match output {
                 Output::Speaker(message) => {
                     self.tell(message);
                     continue;
                 }
-                Output::Kernel(ops) => Input::Outcome(ops.into_iter().map(|op| self.operate(op)).collect()),
+                Output::Kernel(ops) => {
+                    if let Some(input) = more.next() {
+                        self.reconciler.handle_input(input, self.now);
+                    }
+                    Input::Outcome(ops.into_iter().map(|op| self.operate(op)).collect())
+                }
                 Output::Inspect { interface } => {
                     let routes = self.routes.values().filter(|route| route.uses(interface));
                     Input::Inspected { interface, routes: routes.cloned().collect() }

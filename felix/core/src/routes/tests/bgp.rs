@@ -169,6 +169,21 @@ fn after_a_restart_identical_routes_are_left_alone_and_others_wait_for_the_whole
 }
 
 #[test]
+fn a_batch_is_applied_however_many_follow_it() {
+    let mut bench = Bench::new();
+    let prefixes: Vec<_> = (0..1500).map(|number| format!("10.{}.{}.0/24", 100 + number / 250, number % 250)).collect();
+    let routes: Vec<(&str, &[&str])> = prefixes.iter().map(|prefix| (prefix.as_str(), &[A][..])).collect();
+    // Each comes before the one before it is in the kernel, with a prefix that is first in order.
+    let following: Vec<String> = (0..20).map(|number| format!("10.1.{number}.0/24")).collect();
+    let mut batches = (2..).zip(&following).map(|(serial, prefix)| fib(serial, &[(prefix, &[A])], false));
+    bench.feed_in_turns(fib(1, &routes, false), &mut batches);
+    let log = bench.take_log();
+    let at = |line: &str| log.iter().position(|known| known == line).unwrap();
+    assert_eq!(at("applied 1"), 1500, "nothing comes between a batch and its end");
+    assert!(at("applied 1") < at("applied 3") && log.last().unwrap() == "applied 21", "{log:?}");
+}
+
+#[test]
 fn a_batch_is_applied_when_the_kernel_has_all_of_it() {
     let mut bench = Bench::new();
     let prefixes: Vec<_> = (0..2500).map(|number| format!("10.{}.{}.0/24", number / 250, number % 250)).collect();
