@@ -1,8 +1,9 @@
 //! Routes on their way to the kernel.
 //!
 //! Whoever is told a route of a peer with our own address as next hop sends packets at once: it is told when felix has
-//! put the prefix's first route into the kernel, and not before. A route that takes the place of another one waits for
-//! nothing, since packets have a way meanwhile. Neither does what is told with somebody else's next hop.
+//! put the prefix's first route into the kernel, and not before. A route in the place of one that is there waits for
+//! nothing, since packets have a way meanwhile. Neither does what is told with somebody else's next hop; where that
+//! becomes ours before the route is there, it is withdrawn until then.
 
 use std::collections::BTreeSet;
 

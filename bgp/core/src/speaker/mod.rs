@@ -93,7 +93,6 @@ pub struct Speaker {
     now: Now,
     listening: Option<(u16, BTreeSet<IpAddr>, Vec<ListenPeer>)>,
     fib_serial: u64,
-    applied_serial: u64,
     counters: Counters,
     outputs: VecDeque<Output>,
     /// Prefixes are left to be decided on.
@@ -128,7 +127,6 @@ impl Speaker {
             now,
             listening: None,
             fib_serial: 0,
-            applied_serial: 0,
             counters: Counters::default(),
             outputs: VecDeque::new(),
             unsettled: false,
@@ -153,7 +151,6 @@ impl Speaker {
                 return self.settle_later(now);
             }
             Input::Felix(FromFelix::Applied { serial }) => {
-                self.applied_serial = self.applied_serial.max(serial);
                 if let Some(routing) = &mut self.routing {
                     routing.fib_applied(serial);
                 }

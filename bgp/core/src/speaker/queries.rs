@@ -100,11 +100,6 @@ impl Speaker {
         }
     }
 
-    /// Returns the serial number of the last batch that felix has put into the kernel.
-    pub fn applied_serial(&self) -> u64 {
-        self.applied_serial
-    }
-
     /// Whether the table is whole; see [`Speaker`].
     pub fn is_converged(&self) -> bool {
         self.selection.is_done() && self.routing.as_ref().is_none_or(|routing| !routing.is_starting())
